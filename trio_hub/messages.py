@@ -1,0 +1,133 @@
+"""What is said: events, requests, replies and the small words around them. Frozen, and free of any spelling.
+
+How they look on the wire is `wire.codecs`' business; the names of the members are those of the wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+
+__all__ = [
+    "Ack",
+    "AckReplies",
+    "Cancel",
+    "CloseCode",
+    "CloseReason",
+    "Event",
+    "MalformedRequest",
+    "Reply",
+    "Request",
+    "Resumed",
+]
+
+HELLO: Final = "hello"
+"""The name of event 0 of every connection id."""
+
+
+class CloseCode:
+    """The close codes we say (RFC 6455 section 7.4.1, and our own between 4100 and 4999).
+
+    4100-4499: the client may come back and resume, except after `TAKEN_OVER`. 4500-4999: it stays away by itself.
+    """
+
+    NORMAL: Final = 1000
+    GOING_AWAY: Final = 1001
+    PROTOCOL_ERROR: Final = 1002
+    UNSUPPORTED: Final = 1003
+    NO_STATUS: Final = 1005
+    ABNORMAL: Final = 1006
+    INVALID_DATA: Final = 1007
+    POLICY: Final = 1008
+    TOO_BIG: Final = 1009
+    INTERNAL: Final = 1011
+    RESTART: Final = 1012
+    TOO_SLOW: Final = 4100
+    TAKEN_OVER: Final = 4101
+    LOST_PATIENCE: Final = 4102
+    NOT_AUTHENTICATED: Final = 4500
+
+
+@attrs.frozen
+class CloseReason:
+    """Why a link ended: the close code and the words that came with it."""
+
+    code: int
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.reason}".rstrip()
+
+
+@attrs.frozen
+class Event:
+    """Something said unasked: its name, its data, and what recipients may know of whom it was meant for.
+
+    `data` is anything JSON can hold (attrs classes, datetimes and the like are written as msgspec writes them).
+    `broadcast` is left to the hub unless the publisher sets it. `number` is the event's place in its connection:
+    set on events that a client received, None on those that are still to be published.
+    """
+
+    name: str
+    data: Any = attrs.field(factory=dict)
+    broadcast: Mapping[str, Any] | None = None
+    number: int | None = None
+
+
+@attrs.frozen
+class Request:
+    """Something asked. `seq` is the asker's number for it, `deadline` the seconds it is worth waiting for."""
+
+    seq: int
+    action: str
+    data: Any = None
+    deadline: float | None = None
+
+
+@attrs.frozen
+class MalformedRequest:
+    """A request that names its number, so that it can be answered, and is wrong in some other way."""
+
+    seq: int
+    fault: str
+
+
+@attrs.frozen
+class Reply:
+    """The answer to request `seq_reply`: `data`, or (status, id, message) of a failure in `error`."""
+
+    seq_reply: int
+    data: Any = None
+    error: tuple[int, str, str] | None = None
+
+
+@attrs.frozen
+class Resumed:
+    """Said first on a resumed link (v1): the next event's number, and the highest request carried out."""
+
+    connection_id: str
+    next: int
+    requests: int
+
+
+@attrs.frozen
+class Ack:
+    """The client has handled every event up to this number (v1)."""
+
+    number: int
+
+
+@attrs.frozen
+class AckReplies:
+    """The client has every reply up to this request number; they need not be kept (v1)."""
+
+    number: int
+
+
+@attrs.frozen
+class Cancel:
+    """The client no longer wants request `seq` (v1)."""
+
+    seq: int

@@ -1,0 +1,100 @@
+"""Every limit and interval, with the reason for its default. Frozen: one record may serve a whole process.
+
+Sizes are bytes, times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import attrs
+from attrs import validators
+
+__all__ = ["HubOptions", "LinkOptions", "OpeningOptions", "OutboxOptions"]
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+_positive: Any = validators.gt(0)
+
+
+@attrs.frozen(kw_only=True)
+class OpeningOptions:
+    """Limits on a stranger, before it is a link."""
+
+    deadline: float = attrs.field(default=10.0, validator=_positive)
+    """From accept to the answered upgrade. Long enough for a phone on a train, short enough that slow heads do not
+    pile up."""
+    head_size: int = attrs.field(default=16 * KIB, validator=_positive)
+    """The request head. Browsers with many cookies send up to 8 KiB."""
+    head_count: int = attrs.field(default=100, validator=_positive)
+    """Headers in it, as in common web servers."""
+    body_size: int = attrs.field(default=4 * MIB, validator=_positive)
+    """The body of an HTTP request at the side door: a batch of publishes."""
+
+
+@attrs.frozen(kw_only=True)
+class LinkOptions:
+    """Limits on one WebSocket. Each is enforced before the memory it would cost is taken."""
+
+    max_message: int = attrs.field(default=1 * MIB, validator=_positive)
+    """One message of the peer, all fragments together."""
+    max_fragments: int = attrs.field(default=1024, validator=_positive)
+    """Frames of one message. Nobody needs more; tiny frames are how memory is eaten within a size limit."""
+    finish_within: float = attrs.field(default=60.0, validator=_positive)
+    """From the first byte of a message to its last: 1 MiB at 140 kbit/s."""
+    ping_interval: float = attrs.field(default=25.0, validator=_positive)
+    """Silence after which a ping is sent. Proxies commonly cut idle connections after 30 or 60 s."""
+    pong_timeout: float = attrs.field(default=20.0, validator=_positive)
+    """Silence after such a ping that ends the link."""
+    write_timeout: float = attrs.field(default=30.0, validator=_positive)
+    """Time in which the peer must take at least some byte of what is being written."""
+    close_timeout: float = attrs.field(default=5.0, validator=_positive)
+    """Time for a polite goodbye: flush, close frame, the peer's answer. After it the stream is cut."""
+    owed_size: int = attrs.field(default=1 * MIB, validator=_positive)
+    """Bytes waiting on one link (those of `send`, those of replies) before the next has to wait."""
+    read_size: int = attrs.field(default=64 * KIB, validator=_positive)
+    """One read. Larger reads cost memory, smaller ones system calls."""
+    piece_size: int = attrs.field(default=256 * KIB, validator=_positive)
+    """One write. What a link has taken can no longer be dropped or replaced, so not all at once."""
+
+
+@attrs.frozen(kw_only=True)
+class OutboxOptions:
+    """What one connection may be owed, and what is kept for its return."""
+
+    count: int = attrs.field(default=65_536, validator=_positive)
+    """Events held in all, written or not. An entry is a reference: a full log of shared events takes 0.5 MiB."""
+    size: int = attrs.field(default=16 * MIB, validator=_positive)
+    """The same in bytes, as if no event were shared with other connections."""
+    kept_count: int = attrs.field(default=1024, validator=_positive)
+    """Written events kept for a resume. Without acknowledgements the oldest is forgotten beyond this; with them
+    nothing more is written until the peer acknowledges."""
+    kept_size: int = attrs.field(default=1 * MIB, validator=_positive)
+    """The same in bytes; one larger event is let through alone."""
+
+
+@attrs.frozen(kw_only=True)
+class HubOptions:
+    """How a hub treats its connections."""
+
+    window: float = attrs.field(default=60.0, validator=_positive)
+    """How long a connection outlives its link. Covers a tunnel, a sleeping laptop's wake-up, a server's hiccup."""
+    authenticate_within: float = attrs.field(default=5.0, validator=_positive)
+    """From the upgrade to a valid `authentication_challenge`, where the upgrade brought no credentials."""
+    inbox: int = attrs.field(default=1024, validator=_positive)
+    """Publishes waiting for the hub task. When it is full, `publish` waits: that is the backpressure."""
+    batch: int = attrs.field(default=64, validator=_positive)
+    """Publishes taken before each touched connection is flushed once."""
+    yield_every: int = attrs.field(default=256, validator=_positive)
+    """Recipients served before other tasks get a turn: about a millisecond."""
+    running_requests: int = attrs.field(default=256, validator=_positive)
+    """Requests of one connection that may run or wait for their turn; one more is refused with 503."""
+    kept_replies: int = attrs.field(default=256, validator=_positive)
+    """Replies kept for repetition (v1) until the client acknowledges them."""
+    topics: int = attrs.field(default=1000, validator=_positive)
+    """Topics one connection may subscribe to."""
+    remembered: int = attrs.field(default=4096, validator=_positive)
+    """Ended connections of which we remember why, so that those who return late are told."""
+    outbox: OutboxOptions = OutboxOptions()
+    """What each connection may be owed."""

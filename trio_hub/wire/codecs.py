@@ -1,0 +1,269 @@
+"""Messages as the wire spells them. Two spellings of one language; the application sees no difference.
+
+**compat** (no subprotocol): one JSON object in each text frame; every event carries its number as its last member.
+**v1** (``trio-hub.v1.json``): the same objects, or arrays of them; numbers are implicit, since the n-th event of a
+connection id is number n. So the bytes of an event are the same for every recipient.
+
+An event is encoded once, as a `Body`, whoever hears it. What differs between recipients is only the number, and it
+stands last: so a compat frame is the shared beginning (frame header included, made once for each length of a
+number) and a few digits of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Protocol
+
+import msgspec
+
+from trio_hub.errors import Misuse, PeerFault
+from trio_hub.messages import (
+    Ack,
+    AckReplies,
+    Cancel,
+    CloseCode,
+    Event,
+    MalformedRequest,
+    Reply,
+    Request,
+    Resumed,
+)
+from trio_hub.wire.frames import TEXT, frame_head
+
+__all__ = ["CODECS", "COMPAT", "V1_JSON", "Body", "Codec", "FromClient", "FromServer"]
+
+FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
+FromServer = Event | Reply | Resumed
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+_LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
+_ENTRY_SIZE: Final = 64  # what an entry costs beside its bytes, in our accounts
+_WHOLE_TEXT: Final = 0x80 | TEXT
+
+
+def encode(value: Any) -> bytes:
+    """Return `value` as JSON. Raises `Misuse` where JSON has no words for it."""
+    try:
+        return _encode_json(value)
+    except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as error:
+        raise Misuse(f"cannot be encoded as JSON: {error}") from error
+
+
+class Body:
+    """An event encoded once, and shared by all who are owed it.
+
+    `size` is what it counts for in every bound. Raises `Misuse` when the event cannot be encoded.
+    """
+
+    __slots__ = ("_compat", "_json", "_v1", "size")
+
+    def __init__(self, event: Event) -> None:
+        members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
+        if event.broadcast is not None:
+            members += [b',"broadcast":', encode(event.broadcast)]
+        self._json = b"".join(members)  # the object, still open
+        self._compat: dict[int, bytes] = {}
+        self._v1: bytes | None = None
+        self.size = len(self._json) + _ENTRY_SIZE
+
+    def compat_beginning(self, tail: int) -> bytes:
+        """Return the compat frame without its last `tail` bytes, which are the number and a brace."""
+        beginning = self._compat.get(tail)
+        if beginning is None:
+            opened = self._json + b',"seq":'
+            beginning = self._compat[tail] = frame_head(_WHOLE_TEXT, len(opened) + tail) + opened
+        return beginning
+
+    def v1_frame(self) -> bytes:
+        """Return the whole v1 frame."""
+        if self._v1 is None:
+            self._v1 = frame_head(_WHOLE_TEXT, len(self._json) + 1) + self._json + b"}"
+        return self._v1
+
+
+class Codec(Protocol):
+    """One spelling. `subprotocol` names it in the handshake; None is what a client without one gets.
+
+    `acknowledges` says whether its clients acknowledge events, number their requests for the life of the connection,
+    and expect `Resumed`.
+    """
+
+    subprotocol: ClassVar[str | None]
+    acknowledges: ClassVar[bool]
+
+    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        """Return the frames of these events, of which the first has number `first`: what a server writes."""
+        ...
+
+    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
+        """Return one message for one frame. Raises `Misuse` when its data cannot be encoded."""
+        ...
+
+    def from_client(self, message: str | bytes) -> list[FromClient]:
+        """Return what a client said in one message. Raises `PeerFault` when it said nothing we know."""
+        ...
+
+    def from_server(self, message: str | bytes) -> list[FromServer]:
+        """Return what a server said in one message. Raises `PeerFault` when it said nothing we know."""
+        ...
+
+
+class _Json:
+    """What both spellings share."""
+
+    batches: ClassVar[bool]
+
+    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
+        return encode(_as_object(message)).decode()
+
+    def from_client(self, message: str | bytes) -> list[FromClient]:
+        return [_client_message(item, acknowledges=self.batches) for item in self._objects(message)]
+
+    def from_server(self, message: str | bytes) -> list[FromServer]:
+        return [_server_message(item) for item in self._objects(message)]
+
+    def _objects(self, message: str | bytes) -> list[dict[str, Any]]:
+        if type(message) is not str:
+            raise PeerFault(CloseCode.UNSUPPORTED, "binary frame, but this subprotocol is JSON in text frames")
+        try:
+            value = _decode_json(message)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise PeerFault(CloseCode.INVALID_DATA, f"not valid JSON: {error}") from error
+        if type(value) is dict:
+            return [value]
+        if self.batches and type(value) is list:
+            for item in value:
+                if type(item) is not dict:
+                    raise _unknown(item)
+            return value
+        raise _unknown(value)
+
+
+class _Compat(_Json):
+    subprotocol: ClassVar[str | None] = None
+    acknowledges: ClassVar[bool] = False
+    batches: ClassVar[bool] = False
+
+    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        if len(bodies) == 1:
+            tail = b"%d}" % first
+            return bodies[0].compat_beginning(len(tail)) + tail
+        parts = []
+        for number, body in enumerate(bodies, first):
+            tail = b"%d}" % number
+            parts.append(body.compat_beginning(len(tail)))
+            parts.append(tail)
+        return b"".join(parts)
+
+
+class _V1Json(_Json):
+    subprotocol: ClassVar[str | None] = "trio-hub.v1.json"
+    acknowledges: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        # Recipients flushed one after the other are mostly owed the same events: they share the joined bytes too.
+        self._joined_for: list[Body] = []
+        self._joined = b""
+
+    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        if len(bodies) == 1:
+            return bodies[0].v1_frame()
+        if bodies != self._joined_for:
+            self._joined = b"".join([body.v1_frame() for body in bodies])
+            self._joined_for = list(bodies)
+        return self._joined
+
+
+COMPAT: Final[Codec] = _Compat()
+V1_JSON: Final[Codec] = _V1Json()
+CODECS: Final[dict[str | None, Codec]] = {codec.subprotocol: codec for codec in (COMPAT, V1_JSON)}
+"""Every codec by its subprotocol."""
+
+
+def _as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> dict[str, Any]:
+    match message:
+        case Reply(seq_reply, data, None):
+            reply = {"status": "OK", "seq_reply": seq_reply}
+            return reply if data is None else {**reply, "data": data}
+        case Reply(seq_reply, _, (status, id, text)):
+            error = {"id": id, "message": text, "status_code": status}
+            return {"status": "FAIL", "seq_reply": seq_reply, "error": error}
+        case Resumed(connection_id, next, requests):
+            return {"resumed": {"connection_id": connection_id, "next": next, "requests": requests}}
+        case Request(seq, action, data, deadline):
+            request = {"seq": seq, "action": action, "data": data}
+            return request if deadline is None else {**request, "deadline": round(deadline * 1000)}
+        case Ack(number):
+            return {"ack": number}
+        case AckReplies(number):
+            return {"ack_replies": number}
+        case Cancel(seq):
+            return {"cancel": seq}
+    raise AssertionError(message)  # pragma: no cover
+
+
+def _client_message(item: dict[str, Any], *, acknowledges: bool) -> FromClient:
+    if "seq" in item:
+        return _request(item)
+    if acknowledges:
+        match item:
+            case {"ack": number}:
+                return Ack(_number(number, "ack"))
+            case {"ack_replies": number}:
+                return AckReplies(_number(number, "ack_replies"))
+            case {"cancel": seq}:
+                return Cancel(_number(seq, "cancel"))
+    raise _unknown(item)
+
+
+def _request(item: dict[str, Any]) -> Request | MalformedRequest:
+    """Return the request, or what is wrong with it where its number is good enough to answer to."""
+    seq = _number(item["seq"], "seq")
+    if seq < 1:
+        raise PeerFault(CloseCode.UNSUPPORTED, "request number below 1, to which no reply is possible")
+    action, deadline = item.get("action"), item.get("deadline")
+    if type(action) is not str or not action:
+        return MalformedRequest(seq, "Expected non-empty `str` - at `$.action`")
+    if deadline is None:
+        return Request(seq, action, item.get("data"))
+    if type(deadline) not in (int, float) or not 0 <= deadline <= _LARGEST_NUMBER:
+        return MalformedRequest(seq, "Expected milliseconds >= 0 - at `$.deadline`")
+    return Request(seq, action, item.get("data"), deadline / 1000)
+
+
+def _server_message(item: dict[str, Any]) -> FromServer:
+    match item:
+        case {"event": str(name)}:
+            number = item.get("seq")
+            if number is not None:
+                _number(number, "seq")
+            return Event(name, item.get("data"), item.get("broadcast"), number)
+        case {"status": "OK", "seq_reply": seq}:
+            return Reply(_number(seq, "seq_reply"), item.get("data"))
+        case {"status": "FAIL", "seq_reply": seq}:
+            return Reply(_number(seq, "seq_reply"), None, _error(item.get("error")))
+        case {"resumed": {"connection_id": str(connection_id), "next": next, "requests": requests}}:
+            return Resumed(connection_id, _number(next, "next"), _number(requests, "requests"))
+    raise _unknown(item)
+
+
+def _error(error: Any) -> tuple[int, str, str]:
+    match error:
+        case {"id": str(id), "message": str(text), "status_code": int(status)}:
+            return status, id, text
+    return 500, "unknown", "the server gave no reason that we understand"
+
+
+def _number(value: Any, member: str) -> int:
+    if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
+        raise PeerFault(CloseCode.UNSUPPORTED, f"expected a whole number at `$.{member}`")
+    return value
+
+
+def _unknown(value: Any) -> PeerFault:
+    if type(value) is dict:
+        members = ", ".join(list(value)[:5])
+        return PeerFault(CloseCode.UNSUPPORTED, f"no message of this subprotocol has the members {{{members}}}")
+    return PeerFault(CloseCode.UNSUPPORTED, f"a message is a JSON object, not {type(value).__name__}")

@@ -1,0 +1,301 @@
+"""RFC 6455 frames in and out, for either role, with every limit enforced here.
+
+How reading works. A read from the network holds many frames, or part of one. `FrameReader.feed` takes it whole and
+returns every message that is complete by then; a loop without calls cuts frames, and everything rare (fragments,
+control frames, faults) leaves that loop by a method. What is left of an unfinished frame waits in a list of chunks
+until enough bytes are there for it: nothing is copied twice, however large the frame.
+
+A frame is refused as soon as its header is known, so a peer that declares 4 GB costs us its header. A fault is
+raised only after the messages before it have been returned: what was said properly counts.
+
+On the first byte of a frame: 0x80 FIN, 0x70 reserved bits, 0x0F opcode. On the second: 0x80 masked, 0x7F the size,
+126 and 127 announcing 2 and 8 further bytes of it (section 5.2).
+"""
+
+from __future__ import annotations
+
+import codecs
+import secrets
+import struct
+from typing import Final
+
+import attrs
+
+from trio_hub.errors import PeerFault
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.wire.masking import apply_mask
+
+__all__ = ["BINARY", "TEXT", "FrameReader", "Ping", "Pong", "Received", "close_frame", "frame", "message_frame"]
+
+CONTINUATION: Final = 0x0
+TEXT: Final = 0x1
+BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
+
+_WHOLE_TEXT: Final = 0x80 | TEXT
+_WHOLE_BINARY: Final = 0x80 | BINARY
+_LARGEST_CONTROL: Final = 125
+_LONGEST_REASON: Final = _LARGEST_CONTROL - 2
+_REGISTERED_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+"""Close codes below 3000 that may stand in a frame (IANA's registry)."""
+
+_unpack_16 = struct.Struct(">H").unpack_from
+_unpack_64 = struct.Struct(">Q").unpack_from
+
+
+@attrs.frozen
+class Ping:
+    """Are you there? To be answered with a `Pong` of the same payload."""
+
+    payload: bytes = b""
+
+
+@attrs.frozen
+class Pong:
+    """The answer to a `Ping`, or a sign of life unasked."""
+
+    payload: bytes = b""
+
+
+Received = str | bytes | Ping | Pong | CloseReason
+"""What a peer can say in frames: text, binary, ping, pong, close."""
+
+
+# -- out ---------------------------------------------------------------------------------------------------------
+
+
+def frame(opcode: int, payload: bytes, *, mask: bool = False, fin: bool = True) -> bytes:
+    """Return one frame. Clients mask (with a key nobody can guess, section 5.3), servers must not."""
+    first = opcode | 0x80 if fin else opcode
+    size = len(payload)
+    if not mask:
+        return frame_head(first, size) + payload
+    key = secrets.token_bytes(4)
+    head = frame_head(first, size)
+    return b"".join((head[:1], bytes((head[1] | 0x80,)), head[2:], key, apply_mask(payload, key)))
+
+
+def frame_head(first: int, size: int) -> bytes:
+    """Return the header of an unmasked frame of `size` bytes whose first byte is `first`."""
+    if size < 126:
+        return bytes((first, size))
+    if size < 65536:
+        return struct.pack(">BBH", first, 126, size)
+    return struct.pack(">BBQ", first, 127, size)
+
+
+def message_frame(message: str | bytes, *, mask: bool = False) -> bytes:
+    """Return a whole message in one frame: text for `str`, binary for `bytes`."""
+    if isinstance(message, str):
+        return frame(TEXT, message.encode(), mask=mask)
+    return frame(BINARY, message, mask=mask)
+
+
+def close_frame(close: CloseReason, *, mask: bool = False) -> bytes:
+    """Return a close frame. A reason beyond 123 bytes is cut at a character's end."""
+    if close.code in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):  # codes that are never sent (section 7.4.1)
+        return frame(CLOSE, b"", mask=mask)
+    reason = close.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+    return frame(CLOSE, struct.pack(">H", close.code) + reason.encode(), mask=mask)
+
+
+# -- in ----------------------------------------------------------------------------------------------------------
+
+
+class _Unfinished:
+    """A fragmented message under way. Text is decoded as it comes, so that a fault is found at once."""
+
+    __slots__ = ("_decode", "_parts", "count", "size")
+
+    def __init__(self, opcode: int) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode if opcode == TEXT else None
+        self._parts: list[str] | list[bytes] = []
+        self.count = 0
+        self.size = 0
+
+    def add(self, payload: bytes, *, last: bool) -> None:
+        self.count += 1
+        self.size += len(payload)
+        self._parts.append(self._decode(payload, last) if self._decode else payload)  # type: ignore[arg-type]
+
+    def whole(self) -> str | bytes:
+        return ("" if self._decode else b"").join(self._parts)  # type: ignore[arg-type]
+
+
+class FrameReader:
+    """Cuts what a peer sends into messages.
+
+    `masked` says whether the peer must mask: True for a server's reader, False for a client's.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_fault",
+        "_gathered",
+        "_masked",
+        "_max_fragments",
+        "_max_message",
+        "_unfinished",
+        "_waiting",
+        "_wanted",
+    )
+
+    def __init__(self, *, masked: bool, max_message: int, max_fragments: int) -> None:
+        self._masked = masked
+        self._max_message = max_message
+        self._max_fragments = max_fragments
+        self._waiting: list[bytes] = []  # chunks of a frame that is not all there
+        self._gathered = 0  # bytes in them
+        self._wanted = 2  # bytes needed before it is worth looking again
+        self._unfinished: _Unfinished | None = None
+        self._fault: PeerFault | None = None
+        self._ended = False
+
+    @property
+    def midway(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._gathered > 0 or self._unfinished is not None
+
+    @property
+    def fault(self) -> PeerFault | None:
+        """What the peer did wrong; nothing is read after it."""
+        return self._fault
+
+    def feed(self, data: bytes) -> list[Received]:
+        """Return everything that is complete with these bytes, in order.
+
+        When a fault is met, what came before it is returned, `fault` is set, and every later call raises it. After
+        a close frame whatever follows is ignored (section 5.5.1).
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self._waiting:
+            self._waiting.append(data)
+            self._gathered += len(data)
+            if self._gathered < self._wanted:
+                return []
+            data = b"".join(self._waiting)
+            self._waiting.clear()
+        received: list[Received] = []
+        try:
+            at = self._cut(data, received)
+        except PeerFault as fault:
+            self._fault, self._gathered, self._unfinished = fault, 0, None
+            if not received:
+                raise
+            return received
+        self._gathered = len(data) - at
+        if self._gathered:
+            self._waiting.append(data[at:])
+        return received
+
+    def _cut(self, data: bytes, received: list[Received]) -> int:
+        """Append every whole frame's message to `received`; return where the first unfinished frame begins."""
+        masked, max_message = self._masked, self._max_message
+        at, end = 0, len(data)
+        while end - at >= 2 and not self._ended:
+            first, second = data[at], data[at + 1]
+            size, start = second & 0x7F, at + 2
+            if size > 125:
+                start += 2 if size == 126 else 8
+                if start > end:
+                    self._wanted = start - at
+                    return at
+                size = _long_size(data, at)
+            if (second > 127) is not masked:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, "frame is not masked" if masked else "frame is masked")
+            whole = first in (_WHOLE_TEXT, _WHOLE_BINARY) and self._unfinished is None
+            if not whole or size > max_message:
+                self._check(first, size)
+            begin = start + 4 if masked else start
+            stop = begin + size
+            if stop > end:
+                self._wanted = stop - at
+                return at
+            payload = apply_mask(data[begin:stop], data[start:begin]) if masked else data[begin:stop]
+            if not whole:
+                self._take(first, payload, received)
+            elif first == _WHOLE_TEXT:
+                received.append(_text(payload))
+            else:
+                received.append(payload)
+            at = stop
+        self._wanted = 2
+        return end if self._ended else at
+
+    def _check(self, first: int, size: int) -> None:
+        """Refuse a frame that may not come, or not now, by its header alone (sections 5.2, 5.4, 5.5)."""
+        opcode, unfinished = first & 0x0F, self._unfinished
+        if first & 0x70:
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "reserved bits are set, but no extension was agreed")
+        if opcode > PONG or BINARY < opcode < CLOSE:
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, f"opcode {opcode} is not known")
+        if opcode >= CLOSE:
+            if first < 0x80:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, "control frame is fragmented")
+            if size > _LARGEST_CONTROL:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, f"control frame of {size} bytes")
+            return
+        if opcode == CONTINUATION and unfinished is None:
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "continuation of nothing")
+        if opcode != CONTINUATION and unfinished is not None:
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "new message within a fragmented one")
+        if size + (unfinished.size if unfinished else 0) > self._max_message:
+            raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
+        if unfinished and unfinished.count >= self._max_fragments:
+            raise PeerFault(CloseCode.POLICY, f"message has more than {self._max_fragments} fragments")
+
+    def _take(self, first: int, payload: bytes, received: list[Received]) -> None:
+        """Take a control frame, or one fragment; the last fragment completes its message."""
+        opcode = first & 0x0F
+        if opcode == PING:
+            received.append(Ping(payload))
+        elif opcode == PONG:
+            received.append(Pong(payload))
+        elif opcode == CLOSE:
+            received.append(_close_reason(payload))
+            self._ended = True
+        else:
+            message = self._unfinished = self._unfinished or _Unfinished(opcode)
+            last = first > 127
+            try:
+                message.add(payload, last=last)
+            except UnicodeDecodeError as error:
+                raise _not_utf8(error) from error
+            if last:
+                received.append(message.whole())
+                self._unfinished = None
+
+
+def _long_size(data: bytes, at: int) -> int:
+    """Return the size of the frame at `at`, which takes 2 or 8 bytes. The shortest form is the only legal one."""
+    short = data[at + 1] & 0x7F == 126
+    size: int = _unpack_16(data, at + 2)[0] if short else _unpack_64(data, at + 2)[0]
+    if size < (126 if short else 65536) or size >> 63:
+        raise PeerFault(CloseCode.PROTOCOL_ERROR, f"a size of {size} is not written in its shortest form")
+    return size
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError as error:
+        raise _not_utf8(error) from error
+
+
+def _not_utf8(error: UnicodeDecodeError) -> PeerFault:
+    return PeerFault(CloseCode.INVALID_DATA, f"text is not UTF-8: {error.reason}")
+
+
+def _close_reason(payload: bytes) -> CloseReason:
+    """Return what a close frame says (sections 5.5.1, 7.4)."""
+    if not payload:
+        return CloseReason(CloseCode.NO_STATUS)
+    if len(payload) == 1:
+        raise PeerFault(CloseCode.PROTOCOL_ERROR, "close frame with half a code")
+    code: int = _unpack_16(payload)[0]
+    if not (code in _REGISTERED_CODES or 3000 <= code <= 4999):
+        raise PeerFault(CloseCode.PROTOCOL_ERROR, f"close code {code} may not be sent")
+    return CloseReason(code, _text(payload[2:]))
