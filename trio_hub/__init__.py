@@ -1,0 +1,93 @@
+"""Keeps people and programs connected over WebSockets, so that a dropped link costs them nothing.
+
+Server, Router                 a hub with a door, and its actions (`trio_hub.broker` is a whole application)
+open_client                    the caller's side: dials, resumes, backs off, dials again
+Event                          what is said; everyone(), user(), topic(), connection() say to whom
+Hub, Editor, Connection        the parts, for those who build their own door
+Link, open_link, serve_links   one WebSocket, without a hub
+HubOptions, LinkOptions ...    every limit and interval
+HubError and its children      every error, by who is to blame
+"""
+
+from trio_hub.app.auth import Authenticate, guests, known_tokens
+from trio_hub.app.router import Router
+from trio_hub.app.topics import MayPublish, MaySubscribe, anybody, nobody
+from trio_hub.errors import (
+    Closed,
+    Gap,
+    HubError,
+    LinkLost,
+    Misuse,
+    OutcomeUnknown,
+    PeerFault,
+    Refused,
+    RequestFailed,
+)
+from trio_hub.hub.editing import Editor
+from trio_hub.hub.hub import Hub, HubStatistics, Published, Reach
+from trio_hub.link.link import Link
+from trio_hub.link.listening import open_unix_listener
+from trio_hub.link.opening import open_link
+from trio_hub.link.serving import serve_links
+from trio_hub.messages import CloseCode, CloseReason, Event
+from trio_hub.options import ClientOptions, HubOptions, LinkOptions, OpeningOptions, OutboxOptions
+from trio_hub.peer.client import Client, Connected, Lost, Position, open_client
+from trio_hub.peer.connection import Connection
+from trio_hub.peer.questions import Question
+from trio_hub.server import Server
+from trio_hub.session import Credentials, Session
+from trio_hub.targets import Target, connection, everyone, topic, user
+from trio_hub.version import VERSION as __version__
+
+__all__ = [
+    "Authenticate",
+    "Client",
+    "ClientOptions",
+    "CloseCode",
+    "CloseReason",
+    "Closed",
+    "Connected",
+    "Connection",
+    "Credentials",
+    "Editor",
+    "Event",
+    "Gap",
+    "Hub",
+    "HubError",
+    "HubOptions",
+    "HubStatistics",
+    "Link",
+    "LinkLost",
+    "LinkOptions",
+    "Lost",
+    "MayPublish",
+    "MaySubscribe",
+    "Misuse",
+    "OpeningOptions",
+    "OutboxOptions",
+    "OutcomeUnknown",
+    "PeerFault",
+    "Position",
+    "Published",
+    "Question",
+    "Reach",
+    "Refused",
+    "RequestFailed",
+    "Router",
+    "Server",
+    "Session",
+    "Target",
+    "__version__",
+    "anybody",
+    "connection",
+    "everyone",
+    "guests",
+    "known_tokens",
+    "nobody",
+    "open_client",
+    "open_link",
+    "open_unix_listener",
+    "serve_links",
+    "topic",
+    "user",
+]

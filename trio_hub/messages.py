@@ -114,9 +114,14 @@ class Resumed:
 
 @attrs.frozen
 class Ack:
-    """The client has handled every event up to this number (v1)."""
+    """The client has handled every event up to this number of this connection id (v1).
+
+    Without the id it speaks of whatever id the connection has by then; with it, an acknowledgement that crossed a
+    new hello on its way is known to be stale.
+    """
 
     number: int
+    connection_id: str | None = None
 
 
 @attrs.frozen

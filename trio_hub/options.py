@@ -10,7 +10,7 @@ from typing import Any, Final
 import attrs
 from attrs import validators
 
-__all__ = ["HubOptions", "LinkOptions", "OpeningOptions", "OutboxOptions"]
+__all__ = ["ClientOptions", "HubOptions", "LinkOptions", "OpeningOptions", "OutboxOptions"]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -92,9 +92,42 @@ class HubOptions:
     """Requests of one connection that may run or wait for their turn; one more is refused with 503."""
     kept_replies: int = attrs.field(default=256, validator=_positive)
     """Replies kept for repetition (v1) until the client acknowledges them."""
+    kept_replies_size: int = attrs.field(default=1 * MIB, validator=_positive)
+    """The same in bytes; the latest is kept whatever its size."""
+    hook_queue: int = attrs.field(default=64, validator=_positive)
+    """Moments of one connection waiting for its plugins. Copies of requests are dropped beyond half of it."""
+    connections: int = attrs.field(default=100_000, validator=_positive)
+    """Connections in all, away ones included; one more is refused with 503."""
     topics: int = attrs.field(default=1000, validator=_positive)
     """Topics one connection may subscribe to."""
     remembered: int = attrs.field(default=4096, validator=_positive)
     """Ended connections of which we remember why, so that those who return late are told."""
     outbox: OutboxOptions = OutboxOptions()
     """What each connection may be owed."""
+    link: LinkOptions = LinkOptions()
+    """What each of its links may cost."""
+    opening: OpeningOptions = OpeningOptions()
+    """What a stranger may cost."""
+
+
+@attrs.frozen(kw_only=True)
+class ClientOptions:
+    """How a client stays connected."""
+
+    first_retry: float = attrs.field(default=0.5, validator=_positive)
+    """The longest wait before the first new dial; each wait is drawn between nothing and its longest."""
+    longest_retry: float = attrs.field(default=30.0, validator=_positive)
+    """The longest wait doubles with each failure, up to this. Below the hub's window, or a resume comes too late."""
+    mailbox: int = attrs.field(default=4096, validator=_positive)
+    """Events that came and were not asked for. When it is full the client stops reading; a hub stops writing
+    earlier, since they are not acknowledged."""
+    in_flight: int = attrs.field(default=128, validator=_positive)
+    """Requests that may wait for their replies; `ask` waits for one to end. A hub refuses from 256 on."""
+    ack_every: int = attrs.field(default=64, validator=_positive)
+    """Events handled before they are acknowledged at once."""
+    ack_after: float = attrs.field(default=1.0, validator=_positive)
+    """Time after which they are in any case."""
+    link: LinkOptions = LinkOptions(max_message=16 * MIB)
+    """Limits on the link. A client trusts its server with larger messages than a server its clients."""
+    opening: OpeningOptions = OpeningOptions()
+    """Limits on the upgrade."""

@@ -1,0 +1,1 @@
+"""Floor 5a: what an application plugs in."""

@@ -195,8 +195,10 @@ def _as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -
         case Request(seq, action, data, deadline):
             request = {"seq": seq, "action": action, "data": data}
             return request if deadline is None else {**request, "deadline": round(deadline * 1000)}
-        case Ack(number):
+        case Ack(number, None):
             return {"ack": number}
+        case Ack(number, connection_id):
+            return {"ack": number, "connection_id": connection_id}
         case AckReplies(number):
             return {"ack_replies": number}
         case Cancel(seq):
@@ -210,7 +212,7 @@ def _client_message(item: dict[str, Any], *, acknowledges: bool) -> FromClient:
     if acknowledges:
         match item:
             case {"ack": number}:
-                return Ack(_number(number, "ack"))
+                return Ack(_number(number, "ack"), item.get("connection_id"))
             case {"ack_replies": number}:
                 return AckReplies(_number(number, "ack_replies"))
             case {"cancel": seq}:

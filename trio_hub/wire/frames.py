@@ -25,7 +25,20 @@ from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.wire.masking import apply_mask
 
-__all__ = ["BINARY", "TEXT", "FrameReader", "Ping", "Pong", "Received", "close_frame", "frame", "message_frame"]
+__all__ = [
+    "BINARY",
+    "PING",
+    "PONG",
+    "TEXT",
+    "FrameReader",
+    "Ping",
+    "Pong",
+    "Received",
+    "close_frame",
+    "frame",
+    "frame_head",
+    "message_frame",
+]
 
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1

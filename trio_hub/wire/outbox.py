@@ -63,6 +63,10 @@ class Outbox:
         self._owed_size = hello.size
         self.next_number = 0
 
+    def shed(self) -> None:
+        """Owe nothing but the hello. For an outbox that is `untouched`."""
+        self.restart(self._owed[0])
+
     @property
     def first_kept(self) -> int:
         """The lowest number a client can resume at."""

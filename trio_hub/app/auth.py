@@ -1,0 +1,120 @@
+"""Who may come in: the seam for an application's users, and the in-band challenge.
+
+An application hands in one async function, ``authenticate(credentials) -> Session | None``. It is asked at the
+upgrade, with the token of the ``Authorization`` header if there is one; a token that it does not know is refused
+there, with 401, so that the client backs off. If it says None to no token at all, the link is opened, and its first
+request must be an `authentication_challenge`, in time; a resume is decided only after that.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Mapping
+
+import attrs
+import msgspec
+import trio
+
+from trio_hub.errors import RequestFailed
+from trio_hub.link.link import Link
+from trio_hub.messages import CloseCode, CloseReason, MalformedRequest, Reply, Request
+from trio_hub.session import Credentials, Session
+from trio_hub.wire.codecs import Codec, FromClient
+
+__all__ = ["CHALLENGE", "Authenticate", "challenge", "guests", "known_tokens"]
+
+CHALLENGE = "authentication_challenge"
+
+Authenticate = Callable[[Credentials], Awaitable[Session | None]]
+
+_NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
+_TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
+
+
+async def guests(credentials: Credentials) -> Session:
+    """Let everybody in, with any token or none, as one user called ``guest``."""
+    return Session("guest")
+
+
+def known_tokens(tokens: Mapping[str, str]) -> Authenticate:
+    """Return an `authenticate` that knows these tokens, each with its user id, and lets nobody else in."""
+
+    async def authenticate(credentials: Credentials) -> Session | None:
+        shown = (credentials.token or "").encode()
+        found = None
+        for token, user in tokens.items():  # every one, in constant time each: how long it takes tells nothing
+            if hmac.compare_digest(token.encode(), shown):
+                found = user
+        return None if found is None else Session(found)
+
+    return authenticate
+
+
+@attrs.frozen
+class Challenge:
+    """What an `authentication_challenge` brings."""
+
+    token: str
+
+
+async def challenge(
+    link: Link, codec: Codec, authenticate: Authenticate, credentials: Credentials, within: float
+) -> Session | None:
+    """Read requests until one brings credentials that are good; return whose they are.
+
+    Other requests are answered with 401 meanwhile; what comes behind the challenge in the same read is held back for
+    the connection. None, and the link has ended with 4500, for a bad token or when nothing came within that many
+    seconds. Raises `PeerFault` and `LinkLost` as `Link.receive` does.
+    """
+    with trio.move_on_after(within):
+        while True:
+            said = [(message, part) for message in await link.receive() for part in codec.from_client(message)]
+            for place, (_, part) in enumerate(said):
+                if isinstance(part, Request) and part.action == CHALLENGE:
+                    session = await _try(link, codec, authenticate, credentials, part)
+                    if session is not None:
+                        link.hold_back(message for message, _ in said[place + 1 :])
+                    return session
+                _refuse(link, codec, part)
+            link.writer.flush()
+    link.end(_TOO_LATE)
+    return None
+
+
+async def _try(
+    link: Link, codec: Codec, authenticate: Authenticate, credentials: Credentials, request: Request
+) -> Session | None:
+    try:
+        token = msgspec.convert(request.data, Challenge).token
+    except msgspec.ValidationError as error:
+        _answer(link, codec, Reply(request.seq, None, (400, "bad_request", str(error))))
+        link.end(_NOT_AUTHENTICATED)
+        return None
+    session = await authenticate(attrs.evolve(credentials, token=token))
+    if session is None:
+        _answer(link, codec, Reply(request.seq, None, (401, "not_authenticated", "the token is not known")))
+        link.end(_NOT_AUTHENTICATED)
+        return None
+    _answer(link, codec, Reply(request.seq))
+    return session
+
+
+def _refuse(link: Link, codec: Codec, said: FromClient) -> None:
+    if isinstance(said, Request | MalformedRequest):
+        _answer(link, codec, Reply(said.seq, None, (401, "not_authenticated", "authenticate first")))
+
+
+def _answer(link: Link, codec: Codec, reply: Reply) -> None:
+    link.post(codec.encode(reply))
+    link.writer.flush()
+
+
+def again(authenticate: Authenticate) -> Callable[[object, Challenge], Awaitable[None]]:
+    """Return the handler of challenges on a link that is authenticated already: the user stays who they are."""
+
+    async def handle(connection: object, data: Challenge) -> None:
+        session = await authenticate(Credentials(data.token))
+        if session is None or session.user != getattr(connection, "user", None):
+            raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
+
+    return handle

@@ -1,0 +1,120 @@
+"""The built-in actions: `ping`, `subscribe`, `unsubscribe`, `publish`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_hub.app.router import Router
+from trio_hub.errors import Misuse, RequestFailed
+from trio_hub.hub.hub import Hub
+from trio_hub.messages import Event
+from trio_hub.peer.connection import Connection
+from trio_hub.session import Session
+from trio_hub.targets import topic
+from trio_hub.version import VERSION
+
+__all__ = ["MayPublish", "MaySubscribe", "add_ping", "add_topics", "anybody", "check_topic", "nobody"]
+
+_LONGEST_TOPIC: Final = 200
+
+MaySubscribe = Callable[[Session, str], bool]
+"""Whether somebody may subscribe to this topic. A plain function; anything slow was loaded before."""
+MayPublish = Callable[[Session, str, Event], bool]
+"""Whether somebody may publish this event to this topic. A plain function."""
+
+
+def anybody(session: Session, name: str, event: Event | None = None) -> bool:
+    """Yes to everybody, as `MaySubscribe` and as `MayPublish`."""
+    return True
+
+
+def nobody(session: Session, name: str, event: Event | None = None) -> bool:
+    """No to everybody."""
+    return False
+
+
+@attrs.frozen
+class Nothing:
+    """No data, or data that is ignored."""
+
+
+@attrs.frozen
+class Subscribe:
+    """The topic to hear, or to hear no more."""
+
+    topic: str
+
+
+@attrs.frozen
+class Publish:
+    """What to say to a topic."""
+
+    topic: str
+    event: str
+    data: Any = attrs.field(factory=dict)
+
+
+def check_topic(name: str) -> None:
+    """Raise `RequestFailed` unless this can be a topic's name: 1 to 200 characters, no comma, nothing unprintable.
+
+    A comma separates topics in a URL's query.
+    """
+    if not 0 < len(name) <= _LONGEST_TOPIC or "," in name or not name.isprintable():
+        form = f"1 to {_LONGEST_TOPIC} printable characters without a comma"
+        raise RequestFailed(400, "bad_topic", f"A topic's name is {form} - at `$.topic`")
+
+
+def add_ping(router: Router) -> None:
+    """Answer `ping` with ``{"text": "pong", "version", "server_time"}``; the time is in milliseconds since 1970."""
+
+    @router.action("ping")
+    def ping(connection: Connection, data: Nothing) -> dict[str, Any]:
+        return {"text": "pong", "version": VERSION, "server_time": time.time_ns() // 1_000_000}
+
+
+def add_topics(
+    router: Router,
+    hub: Hub,
+    *,
+    may_subscribe: MaySubscribe = anybody,
+    may_publish: MayPublish = nobody,
+) -> None:
+    """Add `subscribe`, `unsubscribe` and `publish`. By default everybody may hear every topic, and say nothing."""
+
+    @router.action("subscribe", ordered=True)
+    def subscribe(connection: Connection, data: Subscribe) -> None:
+        check_topic(data.topic)
+        if not may_subscribe(connection.session, data.topic):
+            raise RequestFailed(403, "no_right", f"you may not subscribe to {data.topic!r}")
+        try:
+            hub.subscribe(connection, data.topic)
+        except Misuse as error:
+            raise RequestFailed(403, "too_many_topics", str(error)) from error
+
+    @router.action("unsubscribe", ordered=True)
+    def unsubscribe(connection: Connection, data: Subscribe) -> None:
+        hub.unsubscribe(connection, data.topic)
+
+    @router.action("publish", ordered=True)
+    def publish(connection: Connection, data: Publish) -> Any:
+        check_topic(data.topic)
+        event, to = Event(data.event, data.data), topic(data.topic)
+        if not may_publish(connection.session, data.topic, event):
+            raise RequestFailed(403, "no_right", f"you may not publish to {data.topic!r}")
+        try:
+            hub.publish_nowait(event, to=to)
+        except trio.WouldBlock:
+            return _publish(hub, event, data.topic)
+        except Misuse as error:
+            raise RequestFailed(400, "bad_request", str(error)) from error
+        return None
+
+
+async def _publish(hub: Hub, event: Event, name: str) -> None:
+    """Publish when the inbox has room again."""
+    await hub.publish(event, to=topic(name))

@@ -1,0 +1,33 @@
+"""The topic broker that the command line runs: everybody who is let in may hear every topic and speak to it.
+
+Written with the public API alone: a program that wants other rules begins by copying this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trio_hub import HubOptions, Server, anybody, known_tokens
+
+__all__ = ["topic_broker"]
+
+
+def topic_broker(
+    tokens: Mapping[str, str] | None = None,
+    *,
+    key: str | None = None,
+    origins: Sequence[str] = (),
+    options: HubOptions | None = None,
+) -> Server:
+    """Return a server that lets in those whose token is known, each token with its user id; None lets in everybody.
+
+    `key` opens ``POST /publish`` to back ends on other machines; `origins` are the pages, beside the server's own,
+    from which browsers may connect.
+    """
+    return Server(
+        authenticate=None if tokens is None else known_tokens(tokens),
+        may_publish=anybody,
+        key=key,
+        origins=origins,
+        options=options,
+    )

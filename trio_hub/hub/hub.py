@@ -1,0 +1,351 @@
+"""The hub: a supervised task that owns one index of connections, and tells them things.
+
+What goes through its inbox, and what does not. Publishes do: `publish` puts a body into a bounded queue, and the
+hub task takes all that is there, offers each to its recipients' outboxes (a plain call each), and then flushes every
+touched connection once. So a burst costs each recipient one system call, and nobody waits for anybody. Arriving,
+leaving, subscribing are plain calls on the index, made at once by whoever has reason to: there is one thread.
+
+If the hub's own loop fails, it is started again with its index, and the publish it failed at is left behind; failing
+more than five times within ten seconds ends it with that error.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections import deque
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from trio_hub.errors import Closed, Misuse
+from trio_hub.hub.editing import Editing, Editor
+from trio_hub.hub.greeting import Former, Greeter
+from trio_hub.hub.index import Index, IndexStatistics
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.messages import HELLO, Event
+from trio_hub.options import HubOptions
+from trio_hub.peer.connection import Connection
+from trio_hub.peer.hooks import Plugin
+from trio_hub.peer.requests import Handler
+from trio_hub.session import Session
+from trio_hub.targets import Target, everyone
+from trio_hub.version import VERSION
+from trio_hub.wire.codecs import Body, Codec
+
+__all__ = ["Hub", "HubStatistics", "Published", "Reach"]
+
+log = logging.getLogger("trio_hub.hub")
+
+_RESERVED = frozenset({"", HELLO})
+_MOST_FAILURES = 5
+_FAILURE_SPAN = 10.0  # s
+
+
+class Reach(enum.Enum):
+    """How far a publish is waited for."""
+
+    ACCEPTED = "accepted"
+    """It is in this hub's inbox."""
+    OFFERED = "offered"
+    """It is in the outbox of everybody it is for, or they have been told of a gap."""
+
+
+@attrs.frozen
+class Published:
+    """How far a publish got when `publish` returned. `offered` counts recipients, where that was waited for."""
+
+    reach: Reach
+    offered: int | None = None
+
+
+@attrs.frozen
+class HubStatistics:
+    """What the hub holds, and what has happened in it since it began."""
+
+    index: IndexStatistics
+    inbox: int
+    published: int
+    offered: int
+    resumed: int
+    gaps: int
+    editor_failures: int
+    restarts: int
+
+
+@attrs.define(eq=False)
+class _Publication:
+    """A publish on its way through the inbox. `served` is set only where somebody waits for it."""
+
+    body: Body
+    target: Target
+    editing: Editing | None
+    served: trio.Event | None
+    offered: int = 0
+
+
+@attrs.define
+class _Counts:
+    published: int = 0
+    offered: int = 0
+    resumed: int = 0
+    gaps: int = 0
+    editor_failures: int = 0
+    restarts: int = 0
+
+
+class Hub:
+    """Connections, and the task that tells them things. Run `run` in a nursery; `Server` does.
+
+    `handler` carries out requests, `plugins` hear of connections' moments.
+    """
+
+    def __init__(self, handler: Handler, *, options: HubOptions | None = None, plugins: Sequence[Plugin] = ()) -> None:
+        self.options = options or HubOptions()
+        self._handler = handler
+        self._plugins = tuple(plugins)
+        self._index: Index[Connection] = Index()
+        self._greeter = Greeter(VERSION, self.options)
+        self._heart = Heart(self.options.link)
+        self._inbox: deque[_Publication] = deque()
+        self._news = trio.lowlevel.ParkingLot()  # where the hub task waits
+        self._room = trio.lowlevel.ParkingLot()  # where publishers wait
+        self._counts = _Counts()
+        self._closed = False
+
+    def statistics(self) -> HubStatistics:
+        """Return what the hub holds at this moment, and its counters."""
+        return HubStatistics(index=self._index.statistics(), inbox=len(self._inbox), **attrs.asdict(self._counts))
+
+    # -- publishing
+
+    async def publish(
+        self, event: Event, *, to: Target, editors: Sequence[Editor] = (), wait_for: Reach = Reach.ACCEPTED
+    ) -> Published:
+        """Have `event` delivered to everyone `to` selects, changed by `editors`, and say how far it got.
+
+        Two publishes by one task reach a recipient in that order. Waits while the hub's inbox is full; if cancelled
+        then, the event was not taken (cancelled later, while waiting for more than `ACCEPTED`, it was). Raises
+        `Misuse` for an event that cannot be encoded, and `Closed` after the hub has ended.
+        """
+        publication = self._publication(event, to, editors, wait_for)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while len(self._inbox) >= self.options.inbox and not self._closed:
+            await self._room.park()
+        self._take(publication)
+        if publication.served is None:
+            await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
+            return Published(Reach.ACCEPTED)
+        await publication.served.wait()
+        if self._closed:
+            raise Closed("the hub has ended")
+        return Published(Reach.OFFERED, publication.offered)
+
+    def publish_nowait(self, event: Event, *, to: Target, editors: Sequence[Editor] = ()) -> Published:
+        """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
+        publication = self._publication(event, to, editors, Reach.ACCEPTED)
+        if len(self._inbox) >= self.options.inbox:
+            raise trio.WouldBlock
+        self._take(publication)
+        return Published(Reach.ACCEPTED)
+
+    def _publication(self, event: Event, to: Target, editors: Sequence[Editor], wait_for: Reach) -> _Publication:
+        if event.name in _RESERVED:
+            raise Misuse(f"an event cannot be called {event.name!r}")
+        if event.broadcast is None:
+            event = attrs.evolve(event, broadcast=to.public())
+        served = trio.Event() if wait_for is Reach.OFFERED else None
+        return _Publication(Body(event), to, Editing(event, editors) if editors else None, served)
+
+    def _take(self, publication: _Publication) -> None:
+        if self._closed:
+            raise Closed("the hub has ended")
+        self._inbox.append(publication)
+        self._counts.published += 1
+        self._news.unpark()
+
+    # -- the task
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """The hub task, until cancelled. Supervised: see the module's theory."""
+        failures: deque[float] = deque(maxlen=_MOST_FAILURES)
+        try:
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(self._heart.run)
+                task_status.started()
+                while True:
+                    try:
+                        await self._deliver_all()
+                    except Exception:
+                        now = trio.current_time()
+                        if len(failures) == _MOST_FAILURES and now - failures[0] < _FAILURE_SPAN:
+                            raise
+                        failures.append(now)
+                        self._counts.restarts += 1
+                        log.exception("the hub failed; it goes on with its index")
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        for publication in self._inbox:
+            if publication.served is not None:
+                publication.served.set()
+        self._inbox.clear()
+        self._room.unpark_all()
+
+    async def _deliver_all(self) -> None:
+        while True:
+            while not self._inbox:
+                await self._news.park()
+            touched: dict[Connection, None] = {}
+            try:
+                for _ in range(min(len(self._inbox), self.options.batch)):
+                    await self._deliver(self._inbox.popleft(), touched)
+            finally:
+                self._room.unpark_all()
+                for connection in touched:
+                    connection.flush()
+            await trio.lowlevel.checkpoint()
+
+    async def _deliver(self, publication: _Publication, touched: dict[Connection, None]) -> None:
+        """Offer one event to everyone it is for. Yields now and then, so that many recipients hold up nobody."""
+        yield_every = self.options.yield_every
+        recipients = self._index.select(publication.target)
+        if len(recipients) > yield_every:
+            recipients = list(recipients)
+        body, editing = publication.body, publication.editing
+        try:
+            for count, connection in enumerate(recipients, 1):
+                if count % yield_every == 0:
+                    await trio.lowlevel.checkpoint()
+                if editing is not None:
+                    edited = editing.body_for(connection)
+                    if edited is None:
+                        continue
+                    body = edited
+                if not connection.outbox.offer(body):
+                    self._overflow(connection, body)
+                touched[connection] = None
+                publication.offered += 1
+        finally:
+            self._counts.offered += publication.offered
+            if editing is not None:
+                self._counts.editor_failures += editing.failures
+            if publication.served is not None:
+                publication.served.set()
+
+    def _overflow(self, connection: Connection, body: Body) -> None:
+        """Too much is owed. Who is here is told in band and stays; who is away is given up, and told on return."""
+        if connection.attached:
+            self._restart(connection, "overflow")
+            connection.outbox.offer(body)
+        else:
+            self._forget(connection, "overflow")
+            connection.give_up()
+
+    # -- who is here
+
+    def admit(
+        self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None
+    ) -> tuple[Connection, bool]:
+        """Give a link to the connection it asks for, or to a new one; return that, and whether it is new.
+
+        `resume` is the connection id and the number of the next event that the client expects. The caller must run
+        a new connection's `live`; a living one sees to the link itself. Either way the client is told, before
+        anything else, if anything is lost.
+        """
+        gap = None
+        if resume is not None:
+            found = self._resume(link, session, codec, *resume)
+            if isinstance(found, Connection):
+                return found, False
+            gap = found
+        id = self._greeter.new_id()
+        connection = Connection(
+            id,
+            session,
+            codec,
+            self._greeter.hello(id, gap),
+            tells_gap=gap is not None,
+            options=self.options,
+            handler=self._handler,
+            heart=self._heart,
+            plugins=self._plugins,
+            expired=self._expired,
+        )
+        self._index.add(connection)
+        self._counts.gaps += gap is not None
+        connection.hand_over(link)
+        return connection, True
+
+    def _resume(self, link: Link, session: Session, codec: Codec, id: str, wanted: int) -> Connection | Former:
+        """Hand the link over to the connection with this id, or return why there is none for this client."""
+        former = None
+        connection = self._index.get(id)
+        if connection is None:
+            former = self._greeter.former(id)
+            connection = former.connection
+        if connection is None or self._index.get(connection.id) is not connection:
+            return former or Former("unknown", None)
+        if connection.user != session.user or connection.codec is not codec:
+            return Former("unknown", None)  # somebody else's: it must not even be told that it exists
+        connection.session = session
+        outbox = connection.outbox
+        resumed = former is None and outbox.resume(wanted)
+        if resumed:
+            self._counts.resumed += 1
+        elif former is None:
+            self._restart(connection, "overflow" if wanted < outbox.first_kept else "unknown")
+        elif not outbox.untouched:  # it never saw the hello of the id that it has by now
+            self._restart(connection, former.reason, former.last)
+        connection.hand_over(link, resumed=resumed)
+        return connection
+
+    def _restart(self, connection: Connection, reason: str, last: int | None = None) -> None:
+        """Have the connection begin anew with a hello that tells of the gap: under a new id, if it saw the old one."""
+        outbox = connection.outbox
+        if outbox.untouched and connection.tells_gap:
+            outbox.shed()
+            return
+        self._counts.gaps += 1
+        id = connection.id
+        gap = Former(reason, None)
+        if not outbox.untouched:
+            id = self._greeter.new_id()
+            gap = Former(reason, outbox.next_number - 1 if last is None else last, connection)
+            self._greeter.remember(connection.id, gap)
+            self._index.rename(connection, id)
+        connection.restart(id, self._greeter.hello(id, gap), reason)
+
+    def _expired(self, connection: Connection) -> None:
+        self._forget(connection, "expired")
+
+    def _forget(self, connection: Connection, reason: str) -> None:
+        """Take a connection out of the index, and remember why, if it is still there."""
+        if self._index.get(connection.id) is connection:
+            self._greeter.remember(connection.id, Former(reason, connection.outbox.next_number - 1))
+            self._index.remove(connection)
+
+    def subscribe(self, connection: Connection, topic: str) -> bool:
+        """Subscribe a connection to a topic, from the next publish on; False if it was. Never waits.
+
+        Raises `Misuse` beyond the number of topics that a connection may have.
+        """
+        if len(connection.topics) >= self.options.topics and topic not in connection.topics:
+            raise Misuse(f"a connection may subscribe to {self.options.topics} topics")
+        return self._index.subscribe(connection, topic)
+
+    def unsubscribe(self, connection: Connection, topic: str) -> bool:
+        """End a subscription; False if there was none. Never waits."""
+        return self._index.unsubscribe(connection, topic)
+
+    def select(self, target: Target) -> list[Connection]:
+        """Return the connections that a target stands for at this moment."""
+        return list(self._index.select(target))
+
+    def connections(self) -> list[Connection]:
+        """Return every connection, away or not."""
+        return self.select(everyone())

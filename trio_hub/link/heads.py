@@ -1,0 +1,175 @@
+"""The head of an HTTP request, read with care: nothing of it is trusted before it is whole, short and ASCII.
+
+h11 does the parsing. Our own checks stand before it because libraries behind this door have been seen to fall over
+what h11 lets through: bytes above 127 in a header of the upgrade, for one.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import h11
+import trio
+
+from trio_hub.errors import LinkLost
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.options import OpeningOptions
+
+__all__ = ["HTTPFault", "RequestHead", "check_upgrade", "read_head", "write_response"]
+
+
+class HTTPFault(Exception):
+    """The request is answered with this HTTP `status` and `message`, and the stream is closed. Stays in this room."""
+
+    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(f"{status} {message}")
+        self.status = status
+        self.message = message
+        self.headers = headers or {}
+
+
+@attrs.frozen
+class RequestHead:
+    """One request's head. Header names are lower-case; a header that came twice is joined with commas.
+
+    `raw` is the head as it came, `rest` what came behind it.
+    """
+
+    method: str
+    target: str
+    version: str
+    headers: dict[str, str]
+    raw: bytes = attrs.field(repr=False)
+    rest: bytes = attrs.field(repr=False)
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return urlsplit(self.target).path
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """The query's values by name; empty values count."""
+        return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Whether a WebSocket is asked for."""
+        return "websocket" in self.headers.get("upgrade", "").lower()
+
+    @property
+    def subprotocols(self) -> list[str]:
+        """The subprotocols offered, in the client's order."""
+        return _tokens(self.headers.get("sec-websocket-protocol", ""))
+
+    @property
+    def bearer(self) -> str | None:
+        """The token of an ``Authorization: Bearer`` header."""
+        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        return token.strip() or None if scheme.lower() == "bearer" else None
+
+
+def _tokens(value: str) -> list[str]:
+    return [token.strip() for token in value.split(",") if token.strip()]
+
+
+async def read_head(stream: trio.abc.Stream, options: OpeningOptions, begun: bytes = b"") -> RequestHead:
+    """Read one request head. `begun` is what was read of it already.
+
+    Raises `HTTPFault` where the head is wrong, and `LinkLost` where the stream ends first. The deadline is the
+    caller's.
+    """
+    data = begun
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        _check(data, options)
+        try:
+            more = await stream.receive_some(options.head_size)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream broke before its request")) from error
+        if not more:
+            raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream ended before its request"))
+        data += more
+    raw, rest = data[: end + 4], data[end + 4 :]
+    _check(raw, options)
+    return _parse(raw, rest, options)
+
+
+def _check(head: bytes, options: OpeningOptions) -> None:
+    if len(head) > options.head_size:
+        raise HTTPFault(431, f"The request head is larger than {options.head_size} bytes")
+    if not head.isascii():
+        raise HTTPFault(400, "The request head has bytes that are not ASCII")
+
+
+def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=options.head_size)
+    parser.receive_data(raw)
+    try:
+        request = parser.next_event()
+    except h11.RemoteProtocolError as error:
+        raise HTTPFault(400, f"The request head is not HTTP: {error}") from error
+    if not isinstance(request, h11.Request):
+        raise HTTPFault(400, "The request head is not HTTP")
+    if len(request.headers) > options.head_count:
+        raise HTTPFault(431, f"The request has more than {options.head_count} headers")
+    headers: dict[str, str] = {}
+    for name_bytes, value in request.headers:
+        name = name_bytes.decode()
+        headers[name] = f"{headers[name]}, {value.decode()}" if name in headers else value.decode()
+    target, version = request.target.decode(), request.http_version.decode()
+    try:
+        urlsplit(target)
+    except ValueError as error:
+        raise HTTPFault(400, f"The request target is no URL: {error}") from error
+    return RequestHead(request.method.decode(), target, version, headers, raw, rest)
+
+
+def check_upgrade(head: RequestHead) -> None:
+    """Raise `HTTPFault` unless this is a proper WebSocket upgrade (RFC 6455 section 4.2.1)."""
+    if head.method != "GET" or head.version != "1.1":
+        raise HTTPFault(400, "A WebSocket upgrade is a GET in HTTP/1.1")
+    if "upgrade" not in [token.lower() for token in _tokens(head.headers.get("connection", ""))]:
+        raise HTTPFault(400, "The Connection header does not say upgrade")
+    if head.headers.get("sec-websocket-version") != "13":
+        raise HTTPFault(426, "Only version 13 of the protocol is spoken", {"Sec-WebSocket-Version": "13"})
+    try:
+        key = base64.b64decode(head.headers.get("sec-websocket-key", ""), validate=True)
+    except binascii.Error:
+        key = b""
+    if len(key) != 16:
+        raise HTTPFault(400, "The Sec-WebSocket-Key is not 16 bytes in base64")
+
+
+def write_response(status: int, body: bytes, headers: dict[str, str], *, close: bool = True) -> bytes:
+    """Return a whole HTTP/1.1 response."""
+    all_headers = {"Content-Length": str(len(body)), **headers}
+    if close:
+        all_headers["Connection"] = "close"
+    writer = h11.Connection(h11.SERVER)
+    return b"".join(
+        writer.send(event) or b""
+        for event in (
+            h11.Response(status_code=status, reason=_REASONS.get(status, b""), headers=list(all_headers.items())),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
+    )
+
+
+_REASONS = {
+    200: b"OK",
+    400: b"Bad Request",
+    401: b"Unauthorized",
+    403: b"Forbidden",
+    404: b"Not Found",
+    405: b"Method Not Allowed",
+    408: b"Request Timeout",
+    413: b"Content Too Large",
+    426: b"Upgrade Required",
+    431: b"Request Header Fields Too Large",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+}

@@ -1,0 +1,243 @@
+"""One WebSocket, after its upgrade: messages over a stream.
+
+Who may do what. One task reads (`receive`), one task writes (`writer.run`, see `writer`); both belong to whoever runs
+the link, who enters `running()` or starts them in a nursery of their own.
+
+How it ends. `closed` says why, from the moment that is decided; `receive` raises it as `LinkLost`. `end` decides it
+from our side, in a plain call that anybody may make; `close` does the polite rest within `close_timeout`, whoever
+ended it, and always leaves the stream closed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+import trio
+
+from trio_hub.errors import LinkLost, Misuse, PeerFault
+from trio_hub.link.tasks import open_tasks
+from trio_hub.link.transport import transport_for
+from trio_hub.link.writer import Writer
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.options import LinkOptions
+from trio_hub.wire.frames import PING, PONG, FrameReader, Ping, Received, close_frame, frame, message_frame
+
+__all__ = ["Link"]
+
+
+class Link:
+    """One WebSocket. ``async for message in link`` yields `str` for text and `bytes` for binary, until it ends.
+
+    `client` says which end this is, `unread` are bytes that came right behind the upgrade, `subprotocol` is what was
+    agreed. `writer` takes frames that are finished already; `send` is for everybody else.
+
+    `closed` is None while the link lives, then the reason of its end. `heard` is set by whatever comes in (the heart
+    clears it), `received` counts messages, `midway` says that the peer has begun one and not finished it.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        client: bool,
+        unread: bytes = b"",
+        subprotocol: str | None = None,
+        options: LinkOptions | None = None,
+    ) -> None:
+        self.options = options = options or LinkOptions()
+        self.subprotocol = subprotocol
+        self.closed: CloseReason | None = None
+        self.heard = False
+        self.received = 0
+        self._client = client
+        self._transport = transport_for(stream)
+        self.writer = Writer(self._transport, options, self._die)
+        self._frames = FrameReader(
+            masked=not client, max_message=options.max_message, max_fragments=options.max_fragments
+        )
+        self._unread = unread
+        self._held_back: deque[str | bytes] = deque()
+        self._reading = trio.CancelScope()
+        self._goodbye_heard = False
+        self._dead = False  # nothing can come or go any more
+
+    @property
+    def midway(self) -> bool:
+        """Whether the peer has begun a message and not finished it."""
+        return self._frames.midway
+
+    # -- in
+
+    async def receive(self) -> list[str | bytes]:
+        """Return all the messages of one read, at least one. For one task at a time; nothing is lost when cancelled.
+
+        Pings are answered on the way. Raises `PeerFault` when the peer broke the protocol (it is being told), and
+        `LinkLost` when the link has ended; what came before is returned first.
+        """
+        if self._held_back:
+            held_back = list(self._held_back)
+            self._held_back.clear()
+            return held_back
+        while self.closed is None:
+            try:
+                received = self._frames.feed(await self._read())
+            except PeerFault as fault:
+                self.end(CloseReason(fault.code, fault.reason))
+                raise
+            messages = [item for item in received if type(item) is str or type(item) is bytes]
+            if len(messages) != len(received):
+                self._heed(received)
+            if messages:
+                self.received += len(messages)
+                return messages
+        raise LinkLost(self.closed)
+
+    def hold_back(self, messages: Iterable[str | bytes]) -> None:
+        """Have these messages returned by the next `receive`."""
+        self._held_back.extendleft(reversed(list(messages)))
+
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        return self
+
+    async def __anext__(self) -> str | bytes:
+        """Return the next message; the iteration stops when the link has ended, and `closed` says how."""
+        if not self._held_back:
+            try:
+                self._held_back.extend(await self.receive())
+            except LinkLost:
+                raise StopAsyncIteration from None
+        return self._held_back.popleft()
+
+    async def _read(self) -> bytes:
+        if self._unread or self._frames.fault is not None:
+            data, self._unread = self._unread, b""
+            await trio.lowlevel.checkpoint()
+            return data
+        with trio.CancelScope() as self._reading:  # cancelled by `end`, after which `closed` is set
+            try:
+                data = await self._transport.read(self.options.read_size)
+            except LinkLost as lost:
+                self._die(lost.close)
+                return b""
+            self.heard = True
+            if not data:
+                self._die(CloseReason(CloseCode.ABNORMAL, "the stream ended without a goodbye"))
+            return data
+        return b""
+
+    def _heed(self, received: list[Received]) -> None:
+        """Answer control frames; the last ping stands for those before it (RFC 6455 section 5.5.3)."""
+        pings = [item for item in received if type(item) is Ping]
+        if pings:
+            self.writer.post(frame(PONG, pings[-1].payload, mask=self._client))
+            self.writer.flush()
+        if isinstance(received[-1], CloseReason):
+            self._goodbye_heard = True
+            self.end(received[-1])
+
+    # -- out
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message: text for `str`, binary for `bytes`. Waits while too much is waiting already.
+
+        If cancelled, the message was not sent; otherwise it is sent whole, after those sent before it. Returning says
+        that it is on its way, not that it arrived. Raises `LinkLost` when the link has ended.
+        """
+        if not isinstance(message, str | bytes):
+            raise Misuse(f"a message is str or bytes, not {type(message).__name__}")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self.writer.wait_for_room()
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+        self.writer.post(message_frame(message, mask=self._client))
+        self.writer.flush()
+        await trio.lowlevel.cancel_shielded_checkpoint()  # the message is taken: too late to be cancelled
+
+    def post(self, message: str | bytes) -> None:
+        """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""
+        self.writer.post(message_frame(message, mask=self._client))
+
+    def ping(self) -> None:
+        """Ask for a sign of life. Never waits."""
+        self.writer.post(frame(PING, b"", mask=self._client))
+        self.writer.flush()
+
+    # -- the end
+
+    def end(self, close: CloseReason) -> None:
+        """Decide that the link ends so: reading stops, and a close frame goes out behind the queue. Never waits.
+
+        The first to decide is right; later calls do nothing. `close` must follow.
+        """
+        if self.closed is None:
+            self.closed = close
+            self._reading.cancel()
+            self.writer.post(close_frame(close, mask=self._client), last=True)
+            self.writer.flush()
+
+    async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Leave politely: write what is queued, say goodbye, wait for the peer to do the same, close the stream.
+
+        Takes at most `close_timeout`; then, or when cancelled, the stream is cut. Not beside a `receive`.
+        """
+        self.end(CloseReason(code, reason))
+        try:
+            with trio.move_on_after(self.options.close_timeout):
+                async with trio.open_nursery() as tasks:
+                    if not self.writer.running:
+                        tasks.start_soon(self.writer.run)
+                    await self._part()
+                    tasks.cancel_scope.cancel()
+        finally:
+            self._die(CloseReason(CloseCode.ABNORMAL))
+            await self._transport.aclose()
+
+    async def _part(self) -> None:
+        """Wait until our goodbye is written and the peer's is heard.
+
+        The server then closes the stream, and the client waits for that (RFC 6455 section 7.1.1). A peer that broke
+        the protocol cannot be understood any more: it is told by the stream's end, and heard by the same.
+        """
+        try:
+            await self.writer.wait_idle()
+            if self._frames.fault is not None:
+                await self._transport.end_writing()
+            while not (self._dead or self._transport.torn or (self._goodbye_heard and not self._client)):
+                data = await self._transport.read(self.options.read_size)
+                if not data:
+                    return
+                if self._frames.fault is None and not self._goodbye_heard:
+                    self._listen_for_goodbye(data)
+        except LinkLost:
+            return
+
+    def _listen_for_goodbye(self, data: bytes) -> None:
+        try:
+            received = self._frames.feed(data)
+        except PeerFault:
+            return  # it has been told that we are leaving; what it says wrong is of no interest now
+        self._goodbye_heard = bool(received) and isinstance(received[-1], CloseReason)
+
+    def _die(self, close: CloseReason) -> None:
+        """Note that nothing can come or go any more, and why if nobody knew better."""
+        self._dead = True
+        if self.closed is None:
+            self.closed = close
+            self._reading.cancel()
+        self.writer.stop()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Link]:
+        """Run the writer task within the block; leaving the block closes the link, with 1011 after an exception."""
+        async with open_tasks() as tasks:
+            tasks.start_soon(self.writer.run)
+            try:
+                yield self
+            except Exception:
+                self.end(CloseReason(CloseCode.INTERNAL))
+                raise
+            finally:
+                await self.close()
+                tasks.cancel_scope.cancel()

@@ -1,0 +1,104 @@
+"""Where strangers knock: listeners of every kind, and an accept loop that one of them cannot stop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from trio_hub.errors import Misuse
+
+__all__ = ["accept_from", "open_listeners", "open_unix_listener"]
+
+log = logging.getLogger("trio_hub.link")
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+_PAUSE = 0.1  # s, until file descriptors may be free again
+_BACKLOG = 1024
+
+Handler = Callable[[trio.abc.Stream], Awaitable[None]]
+
+
+async def open_listeners(
+    host: str | None, port: int, ssl_context: ssl.SSLContext | None = None
+) -> list[trio.abc.Listener[trio.abc.Stream]]:
+    """Listen on `host` (None: every interface) and `port` (0: one the system chooses).
+
+    Raises `Misuse` when that is not possible.
+    """
+    try:
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = await trio.open_tcp_listeners(
+            port, host=host, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise Misuse(f"cannot listen on {host or '*'} port {port}: {error.strerror or error}") from error
+    if ssl_context is None:
+        return list(listeners)
+    return [trio.SSLListener(listener, ssl_context, https_compatible=True) for listener in listeners]
+
+
+async def open_unix_listener(path: str | os.PathLike[str]) -> trio.SocketListener:
+    """Listen on a Unix socket at `path`. A socket that nobody listens on any more is replaced.
+
+    Raises `Misuse` when something else is at `path`, or somebody listens there.
+    """
+    path = os.fspath(path)
+    try:
+        await _remove_stale(path)
+        sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        await sock.bind(path)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise Misuse(f"cannot listen on {path}: {error.strerror or error}") from error
+    return trio.SocketListener(sock)
+
+
+async def _remove_stale(path: str) -> None:
+    if not os.path.exists(path):  # noqa: ASYNC240 - a stat, once, before anybody is served
+        return
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        raise Misuse(f"cannot listen on {path}: it exists and is no socket")
+    try:
+        stream = await trio.open_unix_socket(path)
+    except OSError:
+        os.unlink(path)
+        return
+    await trio.aclose_forcefully(stream)
+    raise Misuse(f"cannot listen on {path}: somebody does already")
+
+
+async def accept_from(listener: trio.abc.Listener[trio.abc.Stream], handler: Handler, tasks: trio.Nursery) -> None:
+    """Start `handler` in `tasks` for every stream that comes, until the listener is closed.
+
+    The handler owns its stream. What it raises is logged and ends nothing but that stream.
+    """
+    while True:
+        try:
+            stream = await listener.accept()
+        except trio.ClosedResourceError:
+            return
+        except OSError as error:
+            if error.errno not in _EXHAUSTED:
+                raise
+            log.error("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
+            await trio.sleep(_PAUSE)
+        else:
+            tasks.start_soon(_guard, handler, stream)
+
+
+async def _guard(handler: Handler, stream: trio.abc.Stream) -> None:
+    """Run the handler for one stream; one stream's failure is nobody else's."""
+    try:
+        await handler(stream)
+    except Exception:
+        log.exception("a handler failed; its stream is closed")
+        await trio.aclose_forcefully(stream)
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise

@@ -1,0 +1,330 @@
+"""The upgrade, both roles. trio-websocket does the handshake; then we take the stream back.
+
+trio-websocket is given a stream of ours that shows it the head and nothing behind it. Its reader then waits on that
+stream for ever, so its nursery can be cancelled without losing a byte: the socket is ours, and what came right
+behind the head is the link's `unread`.
+"""
+
+from __future__ import annotations
+
+import base64
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import cast
+from urllib.parse import unquote, urlencode, urlsplit
+
+import attrs
+import h11
+import trio
+import trio_websocket
+
+from trio_hub.errors import LinkLost, Misuse, Refused
+from trio_hub.link.heads import RequestHead, check_upgrade
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.options import LinkOptions, OpeningOptions
+
+__all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link", "request_link"]
+
+_HEAD_END = b"\r\n\r\n"
+_SWITCHING = b"HTTP/1.1 101"
+
+
+class _HandshakeStream(trio.abc.Stream):
+    """What trio-websocket sees of the stream. `stop` ends its stay where it would otherwise wait for ever."""
+
+    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None]) -> None:
+        self._stream = stream
+        self._stop = stop
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        raise AssertionError  # pragma: no cover
+
+    async def aclose(self) -> None:
+        self._stop()
+        await trio.lowlevel.checkpoint()
+
+
+class _Request(_HandshakeStream):
+    """The server's: a request head that was read already."""
+
+    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head: bytes) -> None:
+        super().__init__(stream, stop)
+        self._head = head
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if not self._head:
+            await trio.sleep_forever()
+        head, self._head = self._head, b""
+        return head
+
+
+class _Response(_HandshakeStream):
+    """The client's: the head of the response, if it switches protocols. Otherwise it is kept in `rest`, whole."""
+
+    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head_size: int) -> None:
+        super().__init__(stream, stop)
+        self._head_size = head_size
+        self.rest = b""
+        self._shown = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        while not self._shown and len(self.rest) <= self._head_size:
+            data = await self._stream.receive_some(self._head_size)
+            self.rest += data
+            end = self.rest.find(_HEAD_END) + len(_HEAD_END)
+            if end >= len(_HEAD_END) and self.rest.startswith(_SWITCHING):
+                head, self.rest, self._shown = self.rest[:end], self.rest[end:], True
+                return head
+            if not data or end >= len(_HEAD_END):
+                break
+        if not self._shown:
+            self._stop()
+        await trio.sleep_forever()
+        raise AssertionError  # pragma: no cover
+
+
+async def accept_link(
+    stream: trio.abc.Stream,
+    head: RequestHead,
+    *,
+    subprotocol: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    options: LinkOptions | None = None,
+) -> Link:
+    """Answer the upgrade in `head` with yes, and return the server's end of the link.
+
+    Raises `HTTPFault`, with nothing sent, where `head` is no proper upgrade, and `LinkLost` where the stream breaks.
+    The deadline is the caller's. If cancelled, half an answer may have been sent: close the stream.
+    """
+    check_upgrade(head)
+    extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    accepted = False
+    try:
+        async with open_tasks() as tasks:
+            request = await trio_websocket.wrap_server_stream(
+                tasks, _Request(stream, tasks.cancel_scope.cancel, head.raw)
+            )
+            await request.accept(subprotocol=subprotocol, extra_headers=extra)
+            accepted = True
+            tasks.cancel_scope.cancel()
+    except (trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed) as error:
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream broke during the upgrade")) from error
+    if not accepted:  # trio-websocket has answered with a refusal of its own
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the upgrade was malformed"))
+    return Link(stream, client=False, unread=head.rest, subprotocol=subprotocol, options=options)
+
+
+async def request_link(
+    stream: trio.abc.Stream,
+    *,
+    host: str,
+    resource: str,
+    subprotocols: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+    options: LinkOptions | None = None,
+    opening: OpeningOptions | None = None,
+) -> Link:
+    """Ask for an upgrade over `stream`, and return the client's end of the link.
+
+    Raises `Refused` where the server says no, and `LinkLost` where the stream ends or says something that is no
+    answer. The deadline is the caller's. If cancelled, close the stream.
+    """
+    opening = opening or OpeningOptions()
+    extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    connection: trio_websocket.WebSocketConnection | None = None
+    try:
+        async with open_tasks() as tasks:
+            response = _Response(stream, tasks.cancel_scope.cancel, opening.head_size)
+            connection = await trio_websocket.wrap_client_stream(
+                tasks,
+                cast("trio.SocketStream", response),  # any stream will do
+                host,
+                resource,
+                subprotocols=subprotocols,
+                extra_headers=extra,
+            )
+            tasks.cancel_scope.cancel()
+    except (trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.HandshakeError) as error:
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"the upgrade failed: {error!r}")) from error
+    if connection is None:
+        raise await _refusal(stream, response.rest, opening)
+    return Link(stream, client=True, unread=response.rest, subprotocol=connection.subprotocol, options=options)
+
+
+async def _refusal(stream: trio.abc.Stream, begun: bytes, opening: OpeningOptions) -> LinkLost:
+    """Return the error for a response that did not switch protocols, its body included."""
+    parser = h11.Connection(h11.CLIENT, max_incomplete_event_size=opening.head_size)
+    parser.send(h11.Request(method="GET", target="/", headers=[("Host", "-")]))
+    parser.send(h11.EndOfMessage())
+    parser.receive_data(begun)
+    response: h11.Response | None = None
+    body = b""
+    try:
+        while len(body) <= opening.body_size:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                parser.receive_data(bytes(await stream.receive_some(opening.head_size)))
+            elif isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif not isinstance(event, h11.InformationalResponse):
+                break
+    except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        if response is None:
+            reason = "the stream ended before an answer" if not begun else f"the answer is not HTTP: {error}"
+            return LinkLost(CloseReason(CloseCode.ABNORMAL, reason))
+    if response is None:
+        return LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream ended before an answer"))
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers}
+    text = body[:200].decode(errors="replace").strip()
+    reason = f"HTTP {response.status_code} {text}".rstrip()
+    return Refused(CloseReason(CloseCode.ABNORMAL, reason), response.status_code, headers, body)
+
+
+# -- the caller's side, by URL -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Address:
+    """Where a WebSocket URL leads. `authorization` is the Basic header of credentials in the URL."""
+
+    host: str
+    port: int
+    tls: bool
+    resource: str
+    authorization: str | None = attrs.field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Return the parts of a ``ws://`` or ``wss://`` URL. Raises `Misuse` for anything else."""
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError as error:
+            raise Misuse(f"not a URL: {error}") from error
+        if parts.scheme not in ("ws", "wss") or not parts.hostname:
+            raise Misuse("a WebSocket URL begins with ws:// or wss:// and a host")
+        if not url.isascii():
+            raise Misuse("a URL is ASCII; quote what is not")
+        tls = parts.scheme == "wss"
+        resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        authorization = None
+        if parts.username is not None:
+            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+        return cls(parts.hostname, port or (443 if tls else 80), tls, resource, authorization)
+
+    def with_query(self, **members: str) -> Address:
+        """Return the same address with these members added to its query."""
+        separator = "&" if "?" in self.resource else "?"
+        return attrs.evolve(self, resource=f"{self.resource}{separator}{urlencode(members)}")
+
+    @property
+    def host_header(self) -> str:
+        """What the ``Host`` header says."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+OpenStream = Callable[[Address], Awaitable[trio.abc.Stream]]
+
+
+async def connect(address: Address, ssl_context: ssl.SSLContext | None = None) -> trio.abc.Stream:
+    """Open the stream to `address`, with TLS where it asks for it.
+
+    Raises `LinkLost` when nobody answers there or the certificate is not good.
+    """
+    try:
+        stream = await trio.open_tcp_stream(address.host, address.port)
+    except OSError as error:
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"cannot connect: {error}")) from error
+    if not address.tls:
+        return stream
+    context = ssl_context or ssl.create_default_context()
+    secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
+    try:
+        await secure.do_handshake()
+    except trio.BrokenResourceError as error:
+        await trio.aclose_forcefully(secure)
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no TLS: {error.__cause__ or error}")) from error
+    except BaseException:
+        await trio.aclose_forcefully(secure)
+        raise
+    return secure
+
+
+@asynccontextmanager
+async def open_link(
+    url: str,
+    *,
+    subprotocols: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    options: LinkOptions | None = None,
+    opening: OpeningOptions | None = None,
+) -> AsyncIterator[Link]:
+    """Open a WebSocket to `url` for the length of the block, with a heart and a writer of its own.
+
+    Leaving the block closes the link: 1000, or 1011 after an exception. Raises `Refused` where the server says no,
+    and `LinkLost` where it cannot be reached within the opening's deadline.
+    """
+    options, opening = options or LinkOptions(), opening or OpeningOptions()
+    link = await dial(
+        Address.parse(url),
+        subprotocols=subprotocols,
+        headers=headers,
+        open_stream=partial(connect, ssl_context=ssl_context),
+        options=options,
+        opening=opening,
+    )
+    heart = Heart(options)
+    heart.watch(link)
+    async with open_tasks() as tasks:
+        tasks.start_soon(heart.run)
+        async with link.running():
+            yield link
+        tasks.cancel_scope.cancel()
+
+
+async def dial(
+    address: Address,
+    *,
+    subprotocols: Sequence[str] = (),
+    headers: Mapping[str, str] | None = None,
+    open_stream: OpenStream,
+    options: LinkOptions,
+    opening: OpeningOptions,
+) -> Link:
+    """Connect and upgrade within the opening's deadline. Raises as `open_link` does; leaves nothing open behind.
+
+    `open_stream` is how a stream to an address comes about: `connect`, unless a test has another world.
+    """
+    all_headers = {**({"Authorization": address.authorization} if address.authorization else {}), **(headers or {})}
+    with trio.move_on_after(opening.deadline):
+        stream = await open_stream(address)
+        try:
+            return await request_link(
+                stream,
+                host=address.host_header,
+                resource=address.resource,
+                subprotocols=subprotocols,
+                headers=all_headers,
+                options=options,
+                opening=opening,
+            )
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+    raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no answer within {opening.deadline:g} s"))

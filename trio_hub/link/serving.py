@@ -1,0 +1,86 @@
+"""A server of plain links, without a hub."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from trio_hub.errors import HubError, LinkLost
+from trio_hub.link.heads import HTTPFault, read_head, write_response
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.link.listening import accept_from, open_listeners
+from trio_hub.link.opening import accept_link
+from trio_hub.link.tasks import open_tasks
+from trio_hub.options import LinkOptions, OpeningOptions
+
+__all__ = ["say_no", "serve_links"]
+
+log = logging.getLogger("trio_hub.link")
+
+
+async def serve_links(
+    handler: Callable[[Link], Awaitable[None]],
+    host: str | None = "127.0.0.1",
+    port: int = 0,
+    *,
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    options: LinkOptions | None = None,
+    opening: OpeningOptions | None = None,
+    task_status: trio.TaskStatus[list[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept WebSockets on `host` and `port`, or on `listeners`, and run `handler(link)` for each, until cancelled.
+
+    When the handler returns, its link is closed with 1000; when it raises, that is logged and the link is closed
+    with 1011, and the others notice nothing. `nursery.start` returns the listeners. Raises `Misuse` when it cannot
+    listen.
+    """
+    link_options, opening_options = options or LinkOptions(), opening or OpeningOptions()
+    heart = Heart(link_options)
+
+    async def serve_one(stream: trio.abc.Stream) -> None:
+        link = None
+        with trio.move_on_after(opening_options.deadline):
+            try:
+                head = await read_head(stream, opening_options)
+                link = await accept_link(stream, head, options=link_options)
+            except HTTPFault as fault:
+                await say_no(stream, fault)
+            except LinkLost as lost:
+                log.debug("no link came of it: %s", lost)
+        if link is None:
+            await trio.aclose_forcefully(stream)
+            return
+        heart.watch(link)
+        try:
+            async with link.running():
+                await handler(link)
+        except HubError as error:  # the peer's doing, or the world's; the handler need not care
+            log.debug("link ended: %s", error)
+        finally:
+            heart.forget(link)
+
+    open_now = list(listeners) if listeners is not None else await open_listeners(host, port, ssl_context)
+    async with open_tasks() as tasks:
+        tasks.start_soon(heart.run)
+        for listener in open_now:
+            tasks.start_soon(accept_from, listener, serve_one, tasks)
+        task_status.started(open_now)
+
+
+async def say_no(stream: trio.abc.Stream, fault: HTTPFault) -> None:
+    """Answer with the fault's status and a sentence, if the peer still listens."""
+    body = f"{fault.message}\n".encode()
+    headers = {"Content-Type": "text/plain; charset=utf-8", **fault.headers}
+    try:
+        await stream.send_all(write_response(fault.status, body, headers))
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+            while await stream.receive_some(65536):  # until it hangs up, so that no reset overtakes the answer
+                pass
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        log.debug("a refusal was not heard: %s", error)

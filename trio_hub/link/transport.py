@@ -1,0 +1,143 @@
+"""Two ways to move bytes: straight through a socket's file descriptor, or through any trio stream.
+
+The first can write without waiting, which is what makes a broadcast cheap: no task is woken, and one system call
+carries everything. The second (TLS, memory, platforms whose sockets are no files) always needs the writer task.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Protocol
+
+import trio
+
+from trio_hub.errors import LinkLost
+from trio_hub.messages import CloseCode, CloseReason
+
+__all__ = ["Transport", "transport_for"]
+
+_CHUNK = 64 * 1024  # of a stream write, so that its progress can be watched
+
+
+class Transport(Protocol):
+    """What a link needs of the world below it. Every failure is `LinkLost`."""
+
+    async def read(self, most: int) -> bytes:
+        """Return what has come, at least one byte; ``b""`` at the end. Nothing is lost when cancelled."""
+        ...
+
+    def write_now(self, data: bytes) -> int:
+        """Write what is taken without waiting; return how much that was."""
+        ...
+
+    async def write(self, data: memoryview) -> int:
+        """Write some of `data`; return how much, at least one byte."""
+        ...
+
+    @property
+    def torn(self) -> bool:
+        """Whether a cancelled write left the stream in the middle of something."""
+        ...
+
+    async def end_writing(self) -> None:
+        """Tell the peer that nothing more will come, where the stream can say so; reading goes on."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        ...
+
+
+def transport_for(stream: trio.abc.Stream) -> Transport:
+    """Return the quickest transport that this stream allows."""
+    if isinstance(stream, trio.SocketStream) and sys.platform != "win32":
+        return _SocketTransport(stream)
+    return _StreamTransport(stream)
+
+
+def _lost(error: BaseException) -> LinkLost:
+    cause = error.__cause__ or error
+    return LinkLost(CloseReason(CloseCode.ABNORMAL, str(cause) or type(cause).__name__))
+
+
+async def _end_writing(stream: trio.abc.HalfCloseableStream) -> None:
+    try:
+        await stream.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+        raise _lost(error) from error
+
+
+class _SocketTransport:
+    torn = False  # a write is a system call, which happens or does not
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._fd = stream.socket.fileno()
+
+    async def read(self, most: int) -> bytes:
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._fd)
+                return os.read(self._fd, most)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                raise _lost(error) from error
+
+    def write_now(self, data: bytes) -> int:
+        try:
+            return os.write(self._fd, data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise _lost(error) from error
+
+    async def write(self, data: memoryview) -> int:
+        while True:
+            try:
+                await trio.lowlevel.wait_writable(self._fd)
+                return os.write(self._fd, data)
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                raise _lost(error) from error
+
+    async def end_writing(self) -> None:
+        await _end_writing(self._stream)
+
+    async def aclose(self) -> None:
+        self._fd = -1  # the number may soon be somebody else's
+        await trio.aclose_forcefully(self._stream)
+
+
+class _StreamTransport:
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.torn = False
+
+    async def read(self, most: int) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(most))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise _lost(error) from error
+
+    def write_now(self, data: bytes) -> int:
+        return 0
+
+    async def write(self, data: memoryview) -> int:
+        chunk = data[:_CHUNK]
+        self.torn = True  # true until send_all has returned: cancelled, it may have sent any part (its documentation)
+        try:
+            await self._stream.send_all(chunk)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise _lost(error) from error
+        self.torn = False
+        return len(chunk)
+
+    async def end_writing(self) -> None:
+        if isinstance(self._stream, trio.abc.HalfCloseableStream):
+            await _end_writing(self._stream)
+
+    async def aclose(self) -> None:
+        await trio.aclose_forcefully(self._stream)

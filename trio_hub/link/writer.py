@@ -1,0 +1,150 @@
+"""The only way out of a link: one queue, one source behind it, and two doors of which one is open at a time.
+
+`flush` is the quick door: a plain call that hands the socket everything owed, without waiting. What the socket does
+not take goes to the writer task (`run`), and until that is rid of it the quick door stays shut. Nobody else writes,
+and nobody who may be cancelled is ever in the middle of a write: that is why a cancelled `send` cannot tear a frame.
+
+The queue holds what belongs to this link alone (replies, pongs, the close frame, what `Link.send` was given). When it
+is empty the `source` is asked for more: a hub's connection hands in its outbox, so events stay there, where they can
+still be dropped or replaced, until the socket has room for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from trio_hub.errors import LinkLost
+from trio_hub.link.transport import Transport
+from trio_hub.messages import CloseReason
+from trio_hub.options import LinkOptions
+
+__all__ = ["Writer"]
+
+Source = Callable[[int], bytes]
+"""Returns about so many bytes of finished frames that are to be written now; ``b""`` for none."""
+
+
+class Writer:
+    """Writes to one transport. `on_failure` is called once when that fails.
+
+    `busy` says that bytes wait for the socket; `written` counts those it took.
+    """
+
+    __slots__ = (
+        "_in_hand",
+        "_last",
+        "_on_failure",
+        "_options",
+        "_queue",
+        "_queue_size",
+        "_rest_in",
+        "_rest_out",
+        "_room",
+        "_source",
+        "_stopped",
+        "_transport",
+        "busy",
+        "running",
+        "written",
+    )
+
+    def __init__(self, transport: Transport, options: LinkOptions, on_failure: Callable[[CloseReason], None]) -> None:
+        self._transport = transport
+        self._options = options
+        self._on_failure = on_failure
+        self._queue: list[bytes] = []
+        self._queue_size = 0
+        self._source: Source | None = None
+        self._last = False  # the last words are in the queue
+        self._stopped = False
+        self._in_hand = memoryview(b"")  # what `run` is writing
+        self._rest_in, self._rest_out = trio.open_memory_channel[bytes](1)
+        self._room = trio.lowlevel.ParkingLot()
+        self.busy = False
+        self.running = False
+        self.written = 0
+
+    def post(self, framed: bytes, *, last: bool = False) -> None:
+        """Put finished frames into the queue; they leave with the next `flush`. After the `last` nothing is taken."""
+        if not self._last:
+            self._queue.append(framed)
+            self._queue_size += len(framed)
+            self._last = last
+
+    def draw_from(self, source: Source | None) -> None:
+        """Ask `source` for more whenever the queue is empty. What it has returned counts as written."""
+        self._source = source
+
+    def flush(self) -> None:
+        """Write what is owed, in one system call if the socket takes it; leave the rest to `run`. Never waits."""
+        if self.busy or self._stopped:
+            return
+        while data := self._next_piece():
+            try:
+                taken = self._transport.write_now(data)
+            except LinkLost as lost:
+                self._fail(lost)
+                return
+            self.written += taken
+            if taken < len(data):
+                self.busy = True
+                self._rest_in.send_nowait(data[taken:] if taken else data)
+                return
+
+    async def run(self) -> None:
+        """The writer task: write what `flush` could not, and all that is owed by then, until stopped. Never raises.
+
+        A cancel leaves the writer in order: another `run` goes on at the byte where this one stopped.
+        """
+        self.running = True
+        try:
+            while not self._stopped:
+                if not self._in_hand:
+                    self._in_hand = memoryview(await self._rest_out.receive())
+                while self._in_hand:
+                    taken = await self._transport.write(self._in_hand)
+                    self.written += taken
+                    self._in_hand = self._in_hand[taken:] or memoryview(self._next_piece())
+                self.busy = False
+                self._room.unpark_all()
+        except trio.EndOfChannel:
+            return
+        except LinkLost as lost:
+            self._fail(lost)
+        finally:
+            self.running = False
+
+    def _next_piece(self) -> bytes:
+        if self._queue:
+            data = b"".join(self._queue)
+            self._queue.clear()
+            self._queue_size = 0
+            self._room.unpark_all()
+            return data
+        if self._source is not None and not self._last:
+            return self._source(self._options.piece_size)
+        return b""
+
+    async def wait_for_room(self) -> None:
+        """Wait until the queue is below its bound, or there is no hope."""
+        while self._queue_size >= self._options.owed_size and not self._last:
+            await self._room.park()
+
+    async def wait_idle(self) -> None:
+        """Wait until everything in the queue was taken by the socket, or there is no hope."""
+        while self.busy and not self._stopped and not self._transport.torn:
+            await self._room.park()
+
+    def stop(self) -> None:
+        """Forget everything: nothing can be written any more. `run` ends, at the latest with the transport."""
+        self._stopped = self._last = True
+        self._rest_in.close()
+        self._source = None
+        self._queue.clear()
+        self._room.unpark_all()
+
+    def _fail(self, lost: LinkLost) -> None:
+        self.stop()
+        self._on_failure(lost.close)

@@ -1,0 +1,63 @@
+"""How long to wait before the next dial. Pure.
+
+Each wait is drawn evenly between nothing and a longest wait that doubles with every failure ("full jitter"): so a
+thousand clients that lost the same server spread evenly over that time instead of coming back in waves.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+
+from trio_hub.errors import LinkLost, Refused
+from trio_hub.messages import CloseCode
+from trio_hub.options import ClientOptions
+
+__all__ = ["Backoff", "comes_back"]
+
+_LONGEST_ADVICE = 300.0  # s; a server that asks for more is not believed
+_HOPELESS = frozenset({400, 401, 403, 404, 405, 426, 431})
+
+
+class Backoff:
+    """The waits between dials. `after` counts a failure, `reset` forgets them all."""
+
+    def __init__(self, options: ClientOptions, source: random.Random | None = None) -> None:
+        self._options = options
+        self._random = source or random.Random()
+        self._failures = 0
+
+    def reset(self) -> None:
+        """The link was good."""
+        self._failures = 0
+
+    def after(self, lost: LinkLost) -> float:
+        """Return the seconds to wait after this: the server's advice if it gave any, plus our own draw."""
+        options = self._options
+        longest = min(options.longest_retry, options.first_retry * 2 ** min(self._failures, 32))
+        self._failures += 1
+        return _advice(lost) + self._random.uniform(0, longest)
+
+
+def comes_back(lost: LinkLost) -> bool:
+    """Whether there is any sense in dialling again after this (the close codes' table in the protocol)."""
+    if isinstance(lost, Refused):
+        return lost.status not in _HOPELESS
+    code = lost.close.code
+    return code != CloseCode.TAKEN_OVER and not 4500 <= code <= 4999
+
+
+def _advice(lost: LinkLost) -> float:
+    """Return the wait that the server asked for, in a close reason or in a header; 0 for none."""
+    advice: object = None
+    if isinstance(lost, Refused):
+        advice = lost.headers.get("retry-after")
+    elif lost.close.code in (CloseCode.GOING_AWAY, CloseCode.RESTART) and lost.close.reason.startswith("{"):
+        try:
+            advice = json.loads(lost.close.reason).get("retry_after")
+        except ValueError:
+            return 0.0
+    try:
+        return min(max(float(str(advice)), 0.0), _LONGEST_ADVICE) if advice is not None else 0.0
+    except ValueError:  # a date, or nonsense
+        return 0.0

@@ -1,0 +1,269 @@
+"""The hub's side of one peer: a stay that outlives its links.
+
+Its life is one task (`live`) in one nursery: it reads from the link it has, and when that ends waits for the next,
+within the window. The link's writer, the hook task and the tasks of requests stand beside it in the same nursery and
+end with it.
+
+    attached --link ends--> away --a link comes within the window--> attached
+                            away --window closes, or too much is owed--> gone
+
+`hand_over` is where a newer link arrives, also while the old one still looks alive: one plain call detaches the one
+and attaches the other, so no event can fall between them. The newest link always wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import attrs
+import trio
+
+from trio_hub.errors import LinkLost, PeerFault, RequestFailed
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import (
+    Ack,
+    AckReplies,
+    Cancel,
+    CloseCode,
+    CloseReason,
+    MalformedRequest,
+    Request,
+    Resumed,
+)
+from trio_hub.options import HubOptions
+from trio_hub.peer.hooks import Hooks, Plugin
+from trio_hub.peer.requests import Handler, Requests
+from trio_hub.session import Session
+from trio_hub.wire.codecs import Body, Codec, FromClient
+from trio_hub.wire.outbox import Outbox, OutboxStatistics
+
+__all__ = ["Connection", "ConnectionStatistics"]
+
+_TAKEN_OVER = CloseReason(CloseCode.TAKEN_OVER, "a newer link took over")
+_LEAVING = CloseReason(CloseCode.GOING_AWAY, "the server is leaving")
+
+
+@attrs.frozen
+class ConnectionStatistics:
+    """What one connection holds at this moment."""
+
+    attached: bool
+    links: int
+    running_requests: int
+    outbox: OutboxStatistics
+
+
+class Connection:
+    """One peer's stay with the hub. Made by the hub; what an application may use of it is `id`, `session`, `topics`.
+
+    `topics` is kept by the hub's index. `expired` is called, in the midst of the life task, at the moment the
+    connection ends; it must not wait.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        session: Session,
+        codec: Codec,
+        hello: Body,
+        *,
+        tells_gap: bool,
+        options: HubOptions,
+        handler: Handler,
+        heart: Heart,
+        plugins: Sequence[Plugin],
+        expired: Callable[[Connection], None],
+    ) -> None:
+        self.id = id
+        self.session = session
+        self.codec = codec
+        self.topics: set[str] = set()
+        self.tells_gap = tells_gap  # whether the hello of this id does
+        self.outbox = Outbox(hello, options.outbox, acknowledged=codec.acknowledges)
+        self._options = options
+        self._handler = handler
+        self._heart = heart
+        self._expired = expired
+        self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
+        self._link: Link | None = None
+        self._links = 0
+        self._reading: Link | None = None  # the link that the life task reads from, and sees to the end of
+        self._in_batch = False
+        self._change = trio.Event()  # set when an away connection gets a link, or is to end
+        self._ended = False
+        self._tasks: trio.Nursery | None = None
+        self._requests: Requests | None = None
+
+    @property
+    def user(self) -> str:
+        """The id of the user it belongs to."""
+        return self.session.user
+
+    @property
+    def attached(self) -> bool:
+        """Whether it has a link at this moment."""
+        return self._link is not None
+
+    def statistics(self) -> ConnectionStatistics:
+        """Return what it holds at this moment."""
+        running = self._requests.running if self._requests else 0
+        return ConnectionStatistics(self.attached, self._links, running, self.outbox.statistics())
+
+    # -- what it is owed
+
+    def flush(self) -> None:
+        """Write what is owed, as far as the link takes it now. Never waits."""
+        if self._link is not None:
+            self._link.writer.flush()
+
+    def _draw(self, most: int) -> bytes:
+        first = self.outbox.next_number
+        bodies = self.outbox.take(most)
+        return self.codec.frames(bodies, first) if bodies else b""
+
+    def restart(self, id: str, hello: Body, reason: str) -> None:
+        """Go on under this id, with nothing owed but its hello, which tells of the gap."""
+        self.id = id
+        self.tells_gap = True
+        self.outbox.restart(hello)
+        self._tell("gap", reason)
+
+    # -- links come and go
+
+    def hand_over(self, link: Link, *, resumed: bool = False) -> None:
+        """Attach a newer link, detaching the one before it, alive or not; `live` sees to the rest. Never waits.
+
+        `resumed` says that the outbox was moved to where the client wants to go on.
+        """
+        previous, self._link = self._link, link
+        self._links += 1
+        if previous is not None:
+            previous.writer.draw_from(None)
+            previous.end(_TAKEN_OVER)
+            if previous is not self._reading and self._tasks is not None:
+                self._tasks.start_soon(previous.close)
+            self._tell("taken_over")
+        if resumed:
+            self._tell("resumed")
+            if self.codec.acknowledges:
+                highest = self._requests.highest if self._requests else 0
+                link.post(self.codec.encode(Resumed(self.id, self.outbox.next_number, highest)))
+        link.writer.draw_from(self._draw)
+        link.writer.flush()
+        self._change.set()
+
+    def end(self, close: CloseReason) -> None:
+        """End it for good: say so on its link, and let nobody resume. Never waits."""
+        if self._link is not None:
+            self._link.end(close)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Wait for no further link. Never waits."""
+        self._ended = True
+        self._change.set()
+
+    async def live(self) -> None:
+        """The life task: from the first link, handed over already, to the end. Raises nothing of its own."""
+        async with open_tasks() as tasks:
+            self._tasks = tasks
+            self._requests = Requests(self, self._handler, self.codec, self._options, self._reply, tasks)
+            if self._hooks is not None:
+                tasks.start_soon(self._hooks.run)
+            self._tell("connected")
+            try:
+                while self._link is not None:
+                    await self._live_on(self._link)
+                    await self._wait_for_link()
+            finally:
+                self._over()
+
+    async def _live_on(self, link: Link) -> None:
+        """Read from this link until it ends, or a newer one takes over."""
+        assert self._tasks is not None
+        self._reading = link
+        self._heart.watch(link)
+        self._tasks.start_soon(link.writer.run)
+        try:
+            await self._read(link)
+        finally:
+            self._heart.forget(link)
+            link.end(_LEAVING)  # of importance only when we are cancelled
+            link.writer.draw_from(None)
+            self._tasks.start_soon(link.close)
+        if self._link is link:
+            self._link = None
+            self._tell("disconnected", link.closed)
+
+    async def _wait_for_link(self) -> None:
+        """Wait for a newer link, as long as the window allows."""
+        with trio.move_on_after(self._options.window):
+            while self._link is None and not self._ended:
+                self._change = trio.Event()
+                await self._change.wait()
+
+    def _over(self) -> None:
+        """Leave everything in order; what waits for us ends by itself, within bounds."""
+        assert self._tasks is not None
+        assert self._requests is not None
+        self._expired(self)
+        if self._link is not None and self._link is not self._reading:
+            self._link.end(_LEAVING)
+            self._tasks.start_soon(self._link.close)
+        self._link = None
+        self._requests.cancel_all()
+        self._tell("expired")
+        if self._hooks is not None:
+            self._hooks.end()
+
+    # -- what it says
+
+    async def _read(self, link: Link) -> None:
+        """Heed everything that comes on this link, a read at a time; then answer it all in one write."""
+        try:
+            while True:
+                messages = await link.receive()
+                self._in_batch = True
+                for message in messages:
+                    for said in self.codec.from_client(message):
+                        self._heed(said, link)
+                self._in_batch = False
+                link.writer.flush()
+                await link.writer.wait_for_room()  # who does not read our replies gets to ask no more
+        except PeerFault as fault:
+            link.end(CloseReason(fault.code, fault.reason))
+        except LinkLost:
+            return
+        finally:
+            self._in_batch = False
+
+    def _heed(self, said: FromClient, link: Link) -> None:
+        assert self._requests is not None
+        if type(said) is Request:
+            if self._hooks is not None:
+                self._hooks.copy(said)
+            self._requests.carry_out(said, link)
+        elif type(said) is Ack:
+            if said.connection_id in (None, self.id):
+                self.outbox.acknowledge(said.number)
+        elif type(said) is AckReplies:
+            self._requests.forget_replies(said.number)
+        elif type(said) is Cancel:
+            self._requests.cancel(said.seq)
+        elif type(said) is MalformedRequest:
+            self._requests.refuse(said.seq, RequestFailed(400, "bad_request", said.fault), link)
+
+    def _reply(self, text: str, asked_on: Link) -> None:
+        """Send a reply to the link that asked (compat), or to whatever link there is by now (v1)."""
+        link = self._link if self.codec.acknowledges else asked_on
+        if link is not None and link is self._link:
+            link.post(text)
+            if not self._in_batch:
+                link.writer.flush()
+
+    def _tell(self, moment: str, *details: Any) -> None:
+        if self._hooks is not None:
+            self._hooks.tell(moment, *details)

@@ -1,0 +1,67 @@
+"""The hook task of one connection: plugins hear of its moments, in order, without being able to delay it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from trio_hub.messages import Request
+
+__all__ = ["Hooks", "Plugin"]
+
+log = logging.getLogger("trio_hub.peer")
+
+Plugin = object
+"""Any object with some of these async methods, each called with the connection first:
+
+``connected(connection)``, ``resumed(connection)``, ``gap(connection, reason)``, ``taken_over(connection)``,
+``disconnected(connection, close)``, ``expired(connection)`` and ``request(connection, request)``.
+"""
+
+
+class Hooks:
+    """Moments of `connection`, told to `plugins` one after the other by the task that runs `run`.
+
+    What a plugin raises is logged, and the next one is told all the same.
+    """
+
+    def __init__(self, connection: Any, plugins: Sequence[Plugin], capacity: int) -> None:
+        self._connection = connection
+        self._plugins = plugins
+        self._capacity = capacity
+        self._tell, self._heard = trio.open_memory_channel[tuple[str, tuple[Any, ...]]](capacity)
+        self.dropped = 0
+
+    def tell(self, moment: str, *details: Any) -> None:
+        """Note a moment. Never waits; one that finds no room is counted in `dropped` and logged."""
+        try:
+            self._tell.send_nowait((moment, details))
+        except trio.WouldBlock:
+            self.dropped += 1
+            log.error("plugins are too slow: %r of connection %s is not told", moment, self._connection.id)
+
+    def copy(self, request: Request) -> None:
+        """Note a request, unless half the room is taken: moments of the connection's life go first."""
+        if self._tell.statistics().current_buffer_used * 2 < self._capacity:
+            self.tell("request", request)
+        else:
+            self.dropped += 1
+
+    async def run(self) -> None:
+        """The hook task: tell the plugins until `end` was called and everything was told."""
+        async for moment, details in self._heard:
+            for plugin in self._plugins:
+                method = getattr(plugin, moment, None)
+                if method is None:
+                    continue
+                try:
+                    await method(self._connection, *details)
+                except Exception:
+                    log.exception("plugin %r failed at %r", plugin, moment)
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._tell.close()

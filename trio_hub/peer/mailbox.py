@@ -1,0 +1,105 @@
+"""What came for a client and was not handled yet, in order; and how far it was handled.
+
+An event counts as handled when the next one is asked for: the program that took it had its chance. So an event that
+was taken and not handled, because the program died, is not acknowledged, and comes again after a resume from
+`position`. Gaps stand in the same queue as the events, exactly where they are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+import trio
+
+from trio_hub.errors import Gap
+from trio_hub.messages import Event
+
+__all__ = ["Mailbox", "Position"]
+
+
+@attrs.frozen
+class Position:
+    """Where a client stands: everything of this connection id below number `next` is handled."""
+
+    connection_id: str
+    next: int
+
+
+@attrs.frozen
+class _Entry:
+    """An event or a gap, and where the client stands once that is handled."""
+
+    content: Event | Gap
+    after: Position
+
+
+class Mailbox:
+    """Events and gaps for one reader. `limit` is where a full one asks the link to stop reading."""
+
+    def __init__(self, limit: int, position: Position | None) -> None:
+        self._limit = limit
+        self._entries: deque[_Entry] = deque()
+        self._taken: Position | None = None  # where the client stands when what it took is handled
+        self._taken_count = 0
+        self._end: Exception | None = None
+        self._news = trio.lowlevel.ParkingLot()
+        self._room = trio.lowlevel.ParkingLot()
+        self.position = position
+        self.handled = 0
+
+    def put(self, content: Event | Gap, after: Position) -> None:
+        """Put something in, whatever the limit."""
+        self._entries.append(_Entry(content, after))
+        self._news.unpark()
+
+    def end(self, error: Exception) -> None:
+        """Nothing more will come: when all is taken, `take` raises `error`."""
+        self._end = error
+        self._news.unpark_all()
+        self._room.unpark_all()
+
+    async def wait_for_room(self) -> None:
+        """Wait until there are fewer entries than the limit."""
+        while len(self._entries) >= self._limit and self._end is None:
+            await self._room.park()
+
+    async def take(self) -> Event:
+        """Return the next event; whatever was taken before counts as handled now. Nothing is lost when cancelled.
+
+        Raises the `Gap` where there is one; the next call goes on behind it.
+        """
+        await self._wait_for_entries()
+        return self._take_one()
+
+    async def take_all(self) -> list[Event]:
+        """Return all that is there, at least one event, up to the next gap. Otherwise as `take`."""
+        await self._wait_for_entries()
+        events = [self._take_one()]
+        while self._entries and isinstance(self._entries[0].content, Event):
+            events.append(self._take_one())
+        return events
+
+    async def _wait_for_entries(self) -> None:
+        self.settle()
+        await trio.lowlevel.checkpoint()
+        while not self._entries:
+            if self._end is not None:
+                raise self._end
+            await self._news.park()
+
+    def _take_one(self) -> Event:
+        entry = self._entries.popleft()
+        self._taken = entry.after
+        self._taken_count += 1
+        self._room.unpark()
+        if isinstance(entry.content, Gap):
+            raise entry.content
+        return entry.content
+
+    def settle(self) -> None:
+        """Count what was taken as handled."""
+        if self._taken is not None:
+            self.position, self._taken = self._taken, None
+            self.handled += self._taken_count
+            self._taken_count = 0

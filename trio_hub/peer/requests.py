@@ -1,0 +1,231 @@
+"""The requests of one connection: bounded, each in a scope of its own, and (v1) each carried out once.
+
+What a number means. A client numbers its requests upwards for the life of its connection id, and repeats after a
+lost link whatever was not answered. So a number above the highest seen is new; any other is a repetition of one that
+is running (its reply will come), or done (the reply is kept until the client acknowledges it), or forgotten. In
+compat, numbers restart with each link and are never compared; replies go to the link that asked or to nobody.
+
+How one is carried out. The handler is a plain call. If what it returns needs no waiting, that is the reply, with no
+task at all; if it returns a coroutine, that runs in a task of the connection. Actions that are `ordered` wait for
+the ordered ones before them, in one lane.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import OrderedDict, deque
+from collections.abc import Callable, Coroutine, Hashable
+from inspect import iscoroutine
+from typing import Any, Protocol
+
+import attrs
+import trio
+
+from trio_hub.errors import HubError, Misuse, RequestFailed
+from trio_hub.messages import Reply, Request
+from trio_hub.options import HubOptions
+from trio_hub.wire.codecs import Codec
+
+__all__ = ["Handler", "Requests"]
+
+log = logging.getLogger("trio_hub.peer")
+
+
+class Handler(Protocol):
+    """What carries out requests: an application's router."""
+
+    def ordered(self, action: str) -> bool:
+        """Whether requests of this action wait for earlier ordered ones of the same connection."""
+        ...
+
+    def __call__(self, connection: Any, request: Request) -> Any:
+        """Return the reply's data, or a coroutine that will. Raises `RequestFailed` to answer FAIL."""
+        ...
+
+
+Send = Callable[[str, Any], None]
+"""Send an encoded reply; the second argument is what `carry_out` was given as `asked_on`."""
+
+
+@attrs.define(eq=False)
+class _Job:
+    request: Request
+    asked_on: Any
+    key: Hashable
+    scope: trio.CancelScope
+
+
+class Requests:
+    """Carries out the requests of `connection`. `once` says whether their numbers count (v1).
+
+    `send` gets every reply, encoded. Coroutines run in `tasks`.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        handler: Handler,
+        codec: Codec,
+        options: HubOptions,
+        send: Send,
+        tasks: trio.Nursery,
+    ) -> None:
+        self._connection = connection
+        self._handler = handler
+        self._codec = codec
+        self._options = options
+        self._send = send
+        self._tasks = tasks
+        self._once = codec.acknowledges
+        self._running: dict[Hashable, _Job] = {}
+        self._lane: deque[_Job] = deque()
+        self._lane_is_busy = False
+        self._replies: OrderedDict[int, str] = OrderedDict()
+        self._replies_size = 0
+        self.highest = 0
+
+    @property
+    def running(self) -> int:
+        """How many requests run or wait for their turn."""
+        return len(self._running)
+
+    def carry_out(self, request: Request, asked_on: Any) -> None:
+        """Begin to carry out a request, or repeat what came of it. Never waits, never raises."""
+        if self._once and request.seq <= self.highest:
+            self._repeat(request, asked_on)
+            return
+        self.highest = max(self.highest, request.seq)
+        job = self._job(request, asked_on)
+        if len(self._running) >= self._options.running_requests:
+            busy = f"{self._options.running_requests} requests are running already"
+            self._answer(job, error=RequestFailed(503, "busy", busy))
+            return
+        if self._lane_is_busy and self._handler.ordered(request.action):
+            self._running[job.key] = job
+            self._lane.append(job)
+            return
+        work = self._begin(job)
+        if work is not None:
+            self._running[job.key] = job
+            if self._handler.ordered(request.action):
+                self._lane_is_busy = True
+                self._tasks.start_soon(self._work_off_lane, job, work)
+            else:
+                self._tasks.start_soon(self._finish, job, work)
+
+    def cancel(self, seq: int) -> None:
+        """Cancel request `seq` if it runs or waits; it is answered with FAIL `cancelled`."""
+        job = self._running.get(seq)
+        if job is not None:
+            job.scope.cancel()
+
+    def cancel_all(self) -> None:
+        """Cancel everything that runs or waits; nobody is there for the answers."""
+        for job in list(self._running.values()):
+            job.scope.cancel()
+
+    def forget_replies(self, number: int) -> None:
+        """Forget the replies up to request `number`: the client has them."""
+        for seq in [seq for seq in self._replies if seq <= number]:
+            self._replies_size -= len(self._replies.pop(seq))
+
+    def refuse(self, seq: int, failure: RequestFailed, asked_on: Any) -> None:
+        """Answer a request that cannot even be begun."""
+        self.highest = max(self.highest, seq)
+        self._answer(self._job(Request(seq, ""), asked_on), error=failure)
+
+    # -- carrying out
+
+    def _job(self, request: Request, asked_on: Any) -> _Job:
+        scope = trio.CancelScope()
+        if request.deadline is not None:
+            scope.deadline = trio.current_time() + request.deadline
+        return _Job(request, asked_on, request.seq if self._once else object(), scope)
+
+    def _begin(self, job: _Job) -> Coroutine[Any, Any, Any] | None:
+        """Call the handler; answer, or return the work that is left."""
+        try:
+            result = self._handler(self._connection, job.request)
+        except Exception as error:
+            self._answer(job, error=error)
+            return None
+        if iscoroutine(result):
+            return result
+        self._answer(job, result)
+        return None
+
+    async def _finish(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
+        """Do the work within the job's scope and answer."""
+        data, error = None, None
+        try:
+            with job.scope:
+                data = await work
+        except Exception as raised:
+            error = raised
+        if job.scope.cancelled_caught:
+            error = _why_cancelled(job)
+        self._answer(job, data, error=error)
+
+    async def _work_off_lane(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
+        """Finish this ordered job, then those that came meanwhile, one after the other."""
+        await self._finish(job, work)
+        while self._lane:
+            job = self._lane.popleft()
+            if job.scope.cancel_called:
+                self._answer(job, error=_why_cancelled(job))
+                continue
+            next_work = self._begin(job)
+            if next_work is not None:
+                await self._finish(job, next_work)
+            else:
+                await trio.lowlevel.checkpoint()
+        self._lane_is_busy = False
+
+    # -- replies
+
+    def _answer(self, job: _Job, data: Any = None, *, error: Exception | None = None) -> None:
+        self._running.pop(job.key, None)
+        seq = job.request.seq
+        try:
+            reply = Reply(seq, data) if error is None else Reply(seq, None, _failure(error, job.request))
+            text = self._codec.encode(reply)
+        except Misuse as unencodable:
+            text = self._codec.encode(Reply(seq, None, _failure(unencodable, job.request)))
+        if self._once:
+            self._keep(seq, text)
+        self._send(text, job.asked_on)
+
+    def _keep(self, seq: int, text: str) -> None:
+        self._replies[seq] = text
+        self._replies_size += len(text)
+        while len(self._replies) > 1 and (
+            len(self._replies) > self._options.kept_replies or self._replies_size > self._options.kept_replies_size
+        ):
+            _, oldest = self._replies.popitem(last=False)
+            self._replies_size -= len(oldest)
+
+    def _repeat(self, request: Request, asked_on: Any) -> None:
+        if request.seq in self._running:
+            return
+        text = self._replies.get(request.seq)
+        if text is None:
+            gone = (410, "reply_gone", "this request was answered before, and the reply is no longer kept")
+            text = self._codec.encode(Reply(request.seq, None, gone))
+        self._send(text, asked_on)
+
+
+def _why_cancelled(job: _Job) -> RequestFailed:
+    if trio.current_time() >= job.scope.deadline:
+        return RequestFailed(504, "deadline", "the request was not carried out in time")
+    return RequestFailed(499, "cancelled", "the client cancelled this request")
+
+
+def _failure(error: Exception, request: Request) -> tuple[int, str, str]:
+    """Return what the asker may know of a failure. What is our own fault goes to the log, under an id."""
+    if isinstance(error, RequestFailed):
+        return error.status, error.id, error.message
+    id = secrets.token_hex(4)
+    log.error("request %r failed [%s]", request.action, id, exc_info=error)
+    kind = "cannot answer" if isinstance(error, HubError) else "failed"
+    return 500, "internal", f"the handler {kind}; look for {id} in the server's log"

@@ -1,0 +1,296 @@
+"""The door: the one place that knows all rooms. It listens, lets people in, and leaves politely.
+
+A stranger's way in, in one task and within one deadline: the head is read, the side door's requests are answered;
+an upgrade is checked (path, Origin, query, token) and refused with an HTTP status while that is still possible.
+Then the link is opened, a missing token is asked for in band, and the hub is given the link: to a new connection,
+whose life this task becomes, or to the one it belongs to, whose own task takes it over.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+import random
+import ssl
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+import attrs
+import trio
+
+from trio_hub.app.auth import CHALLENGE, Authenticate, again, challenge, guests
+from trio_hub.app.router import Router
+from trio_hub.app.topics import MayPublish, MaySubscribe, add_ping, add_topics, anybody, check_topic, nobody
+from trio_hub.errors import LinkLost, Misuse, PeerFault, RequestFailed
+from trio_hub.hub.editing import Editor
+from trio_hub.hub.greeting import is_connection_id
+from trio_hub.hub.hub import Hub, Published, Reach
+from trio_hub.link.heads import HTTPFault, RequestHead, read_head
+from trio_hub.link.link import Link
+from trio_hub.link.listening import accept_from, open_listeners
+from trio_hub.link.opening import accept_link
+from trio_hub.link.serving import say_no
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import CloseCode, CloseReason, Event
+from trio_hub.options import HubOptions
+from trio_hub.peer.hooks import Plugin
+from trio_hub.session import Credentials, Session
+from trio_hub.side_door import SideDoor
+from trio_hub.targets import Target
+from trio_hub.wire.codecs import CODECS, Codec
+
+__all__ = ["PATHS", "Server"]
+
+log = logging.getLogger("trio_hub.server")
+
+PATHS = ("/ws", "/api/v4/websocket")
+"""Where WebSockets are served by default: our own path, and the one that Mattermost's clients know."""
+
+
+@attrs.frozen
+class _Wish:
+    """What an upgrade asks for, checked."""
+
+    codec: Codec
+    resume: tuple[str, int] | None
+    topics: tuple[str, ...]
+
+
+class Server:
+    """A hub with a door.
+
+        server = Server(authenticate=known_tokens({"secret": "ann"}))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, "127.0.0.1", 8065)
+            await server.publish(Event("tick"), to=everyone())
+
+    `router` holds the application's actions; `ping`, `subscribe`, `unsubscribe`, `publish` and
+    `authentication_challenge` are added to it. `authenticate` says who somebody is; without it everybody is the same
+    guest, and only this machine is listened to. `may_subscribe` (default: everybody) and `may_publish` (default:
+    nobody) are asked about clients' requests, not about `publish` here. `key` opens ``POST /publish`` to back ends
+    elsewhere. `origins` are the pages that browsers may connect from, ``https://example.org`` each; the server's
+    own host always may. `plugins` hear of connections' moments.
+    """
+
+    def __init__(
+        self,
+        router: Router | None = None,
+        *,
+        authenticate: Authenticate | None = None,
+        may_subscribe: MaySubscribe = anybody,
+        may_publish: MayPublish = nobody,
+        key: str | None = None,
+        origins: Sequence[str] = (),
+        paths: Sequence[str] = PATHS,
+        plugins: Sequence[Plugin] = (),
+        options: HubOptions | None = None,
+    ) -> None:
+        self.options = options or HubOptions()
+        router = router or Router()
+        self.hub = Hub(router, options=self.options, plugins=plugins)
+        self._guests_only = authenticate is None
+        self._authenticate = authenticate or guests
+        self._may_subscribe = may_subscribe
+        self._origins = frozenset(origins)
+        self._paths = frozenset(paths)
+        self._side_door = SideDoor(self.hub, key, self.options.opening)
+        self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
+        self._streams = 0
+        self._empty = trio.lowlevel.ParkingLot()
+        add_ping(router)
+        add_topics(router, self.hub, may_subscribe=may_subscribe, may_publish=may_publish)
+        router.action(CHALLENGE)(again(self._authenticate))
+
+    async def publish(
+        self, event: Event, *, to: Target, editors: Sequence[Editor] = (), wait_for: Reach = Reach.ACCEPTED
+    ) -> Published:
+        """Have `event` delivered to everyone `to` selects, and say how far it got: see `Hub.publish`."""
+        return await self.hub.publish(event, to=to, editors=editors, wait_for=wait_for)
+
+    # -- listening
+
+    async def serve(
+        self,
+        host: str | None = "127.0.0.1",
+        port: int = 0,
+        *,
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        task_status: trio.TaskStatus[list[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Run the hub and serve `host` and `port` (0: one the system chooses), or `listeners`, until cancelled.
+
+        `nursery.start` returns the listeners once they listen; a Unix socket's comes from `open_unix_listener`. When
+        cancelled, every link is cut; call `drain` before, to leave politely. After `drain` it returns by itself.
+        Raises `Misuse` when it cannot listen, or would let guests in from other machines.
+        """
+        if listeners is None:
+            if self._guests_only and not _is_loopback(host):
+                raise Misuse(f"guests are served on this machine only, not on {host or '*'}: say whom else to let in")
+            listeners = await open_listeners(host, port, ssl_context)
+        self._listeners += listeners
+        async with open_tasks() as tasks:
+            await tasks.start(self.hub.run)
+            async with open_tasks() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(accept_from, listener, self.serve_stream, tasks)
+                task_status.started(list(listeners))
+            while self._streams:  # the listeners were closed: wait for those who are still here
+                await self._empty.park()
+            tasks.cancel_scope.cancel()
+
+    async def drain(self, *, deadline: float = 5.0, spread: float = 1.0) -> None:
+        """Leave politely: stop accepting, tell everybody when to come back (within `spread` seconds, each at a time
+        of their own), and wait until they are gone, at most until the `deadline`. Then `serve` may be cancelled.
+        """
+        for listener in self._listeners:
+            await listener.aclose()
+        for each in self.hub.connections():
+            retry = json.dumps({"retry_after": round(random.uniform(0, spread), 2)})
+            each.end(CloseReason(CloseCode.RESTART, retry))
+        with trio.move_on_after(deadline):
+            while self._streams:
+                await self._empty.park()
+
+    # -- one stream
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve whatever is asked for on this stream, to its end; it is closed then, unless a connection took it."""
+        self._streams += 1
+        try:
+            await self._serve_stream(stream)
+        finally:
+            self._streams -= 1
+            if not self._streams:
+                self._empty.unpark_all()
+
+    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
+        head = link = session = None
+        with trio.move_on_after(self.options.opening.deadline) as opening:
+            try:
+                head = await read_head(stream, self.options.opening)
+                if head.wants_upgrade:
+                    wish = self._wish(head)
+                    session = await self._session(head)
+                    self._check_rights(session, wish)
+                    link = await accept_link(
+                        stream, head, subprotocol=wish.codec.subprotocol, options=self.options.link
+                    )
+            except HTTPFault as fault:
+                head = None
+                await say_no(stream, fault)
+            except LinkLost as lost:
+                head = None
+                log.debug("nothing came of a stream: %s", lost)
+        if link is not None and head is not None:
+            await self._serve_link(link, head, wish, session)
+            return
+        if opening.cancelled_caught and head is None:
+            with trio.move_on_after(1):
+                await say_no(stream, HTTPFault(408, "The request head was not finished in time"))
+        elif head is not None and not head.wants_upgrade:
+            await self._side_door.serve(stream, head, local=_is_local(stream))
+        await trio.aclose_forcefully(stream)
+
+    def _wish(self, head: RequestHead) -> _Wish:
+        """Return what an upgrade asks for. Raises `HTTPFault` where that cannot be."""
+        if head.path not in self._paths:
+            raise HTTPFault(404, f"WebSockets are served at {', '.join(sorted(self._paths))}")
+        origin = head.headers.get("origin")
+        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != head.headers.get("host"):
+            raise HTTPFault(403, "Pages of this origin may not connect")
+        if self.hub.statistics().index.connections >= self.options.connections:
+            raise HTTPFault(503, "There are too many connections", {"Retry-After": "5"})
+        codec = next((CODECS[name] for name in head.subprotocols if name in CODECS), CODECS[None])
+        return _Wish(codec, _resume_wish(head.query), _topics_wish(head.query))
+
+    async def _session(self, head: RequestHead) -> Session | None:
+        """Return who asks, or None where they must say so in band. Raises `HTTPFault` for a token that is no good."""
+        try:
+            session = await self._authenticate(Credentials(head.bearer, head.headers, head.query))
+        except Exception as error:
+            log.exception("`authenticate` failed")
+            raise HTTPFault(500, "Nobody can say who you are at the moment") from error
+        if session is None and head.bearer is not None:
+            raise HTTPFault(401, "The token is not known", {"WWW-Authenticate": "Bearer"})
+        return session
+
+    def _check_rights(self, session: Session | None, wish: _Wish) -> None:
+        for name in wish.topics:
+            if session is not None and not self._may_subscribe(session, name):
+                raise HTTPFault(403, f"You may not subscribe to {name!r}")
+
+    async def _serve_link(self, link: Link, head: RequestHead, wish: _Wish, session: Session | None) -> None:
+        """Authenticate if need be, and be the life of the connection if it is a new one."""
+        handed_over = False
+        try:
+            if session is None:
+                shown = Credentials(None, head.headers, head.query)
+                within = self.options.authenticate_within
+                session = await challenge(link, wish.codec, self._authenticate, shown, within)
+                self._check_rights(session, wish)
+            if session is not None:
+                connection, is_new = self.hub.admit(link, session, wish.codec, resume=wish.resume)
+                handed_over = True
+                for name in wish.topics:
+                    self.hub.subscribe(connection, name)
+                if is_new:
+                    await connection.live()
+        except HTTPFault as fault:
+            link.end(CloseReason(CloseCode.POLICY, fault.message))
+        except PeerFault as fault:
+            link.end(CloseReason(fault.code, fault.reason))
+        except LinkLost as lost:
+            log.debug("a link ended before it was authenticated: %s", lost)
+        except Exception:
+            log.exception("a link failed; the others go on")
+            link.end(CloseReason(CloseCode.INTERNAL, "something failed here; see the server's log"))
+        finally:
+            if not handed_over:
+                await link.close()
+
+
+def _resume_wish(query: dict[str, list[str]]) -> tuple[str, int] | None:
+    """Return the connection id and next number asked for; Mattermost's client sends an empty id at first."""
+    id = query.get("connection_id", [""])[-1]
+    number = query.get("sequence_number", ["0"])[-1]
+    if not (number.isascii() and number.isdigit() and len(number) <= 16):
+        raise HTTPFault(400, "sequence_number is not a whole number")
+    if not id:
+        return None
+    if not is_connection_id(id):
+        raise HTTPFault(400, "connection_id is not 26 lower-case letters and digits")
+    return id, int(number)
+
+
+def _topics_wish(query: dict[str, list[str]]) -> tuple[str, ...]:
+    names = [name for value in query.get("topics", []) for name in value.split(",") if name]
+    for name in names:
+        try:
+            check_topic(name)
+        except RequestFailed as failure:
+            raise HTTPFault(400, failure.message) from failure
+    return tuple(names)
+
+
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return host is not None and ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_local(stream: trio.abc.Stream) -> bool:
+    """Whether the other end is on this machine: a loopback address, a Unix socket, or memory."""
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return True
+    try:
+        peer = stream.socket.getpeername()
+    except OSError:
+        return False
+    return not isinstance(peer, tuple) or _is_loopback(peer[0])
