@@ -44,6 +44,8 @@ __all__ = ["PATHS", "Server"]
 
 log = logging.getLogger("trio_hub.server")
 
+_LAST_WORD = 1.0  # s, for an answer to somebody who took too long already
+
 PATHS = ("/ws", "/api/v4/websocket")
 """Where WebSockets are served by default: our own path, and the one that Mattermost's clients know."""
 
@@ -55,6 +57,16 @@ class _Wish:
     codec: Codec
     resume: tuple[str, int] | None
     topics: tuple[str, ...]
+
+
+@attrs.frozen
+class _Arrival:
+    """A link that was just opened."""
+
+    link: Link
+    head: RequestHead
+    wish: _Wish
+    session: Session | None
 
 
 class Server:
@@ -166,32 +178,38 @@ class Server:
                 self._empty.unpark_all()
 
     async def _serve_stream(self, stream: trio.abc.Stream) -> None:
-        head = link = session = None
-        with trio.move_on_after(self.options.opening.deadline) as opening:
+        arrival = await self._arrive(stream)
+        if isinstance(arrival, _Arrival):
+            await self._serve_link(arrival)
+            return
+        if arrival is not None:
+            await self._side_door.serve(stream, arrival, local=_is_local(stream))
+        await trio.aclose_forcefully(stream)
+
+    async def _arrive(self, stream: trio.abc.Stream) -> _Arrival | RequestHead | None:
+        """Return an opened link, or the head of a request for the side door, or None where nothing came of it."""
+        head = None
+        with trio.move_on_after(self.options.opening.deadline):
             try:
                 head = await read_head(stream, self.options.opening)
-                if head.wants_upgrade:
-                    wish = self._wish(head)
-                    session = await self._session(head)
-                    self._check_rights(session, wish)
-                    link = await accept_link(
-                        stream, head, subprotocol=wish.codec.subprotocol, options=self.options.link
-                    )
+                if not head.wants_upgrade:
+                    return head
+                wish = self._wish(head)
+                session = await self._session(head)
+                self._check_rights(session, wish)
+                subprotocol = wish.codec.subprotocol
+                link = await accept_link(stream, head, subprotocol=subprotocol, options=self.options.link)
+                return _Arrival(link, head, wish, session)
             except HTTPFault as fault:
-                head = None
                 await say_no(stream, fault)
+                return None
             except LinkLost as lost:
-                head = None
                 log.debug("nothing came of a stream: %s", lost)
-        if link is not None and head is not None:
-            await self._serve_link(link, head, wish, session)
-            return
-        if opening.cancelled_caught and head is None:
-            with trio.move_on_after(1):
+                return None
+        if head is None:
+            with trio.move_on_after(_LAST_WORD):
                 await say_no(stream, HTTPFault(408, "The request head was not finished in time"))
-        elif head is not None and not head.wants_upgrade:
-            await self._side_door.serve(stream, head, local=_is_local(stream))
-        await trio.aclose_forcefully(stream)
+        return None
 
     def _wish(self, head: RequestHead) -> _Wish:
         """Return what an upgrade asks for. Raises `HTTPFault` where that cannot be."""
@@ -203,7 +221,7 @@ class Server:
         if self.hub.statistics().index.connections >= self.options.connections:
             raise HTTPFault(503, "There are too many connections", {"Retry-After": "5"})
         codec = next((CODECS[name] for name in head.subprotocols if name in CODECS), CODECS[None])
-        return _Wish(codec, _resume_wish(head.query), _topics_wish(head.query))
+        return _Wish(codec, _resume_wish(head.query), _topics_wish(head.query, self.options.topics))
 
     async def _session(self, head: RequestHead) -> Session | None:
         """Return who asks, or None where they must say so in band. Raises `HTTPFault` for a token that is no good."""
@@ -221,12 +239,13 @@ class Server:
             if session is not None and not self._may_subscribe(session, name):
                 raise HTTPFault(403, f"You may not subscribe to {name!r}")
 
-    async def _serve_link(self, link: Link, head: RequestHead, wish: _Wish, session: Session | None) -> None:
+    async def _serve_link(self, arrival: _Arrival) -> None:
         """Authenticate if need be, and be the life of the connection if it is a new one."""
+        link, wish, session = arrival.link, arrival.wish, arrival.session
         handed_over = False
         try:
             if session is None:
-                shown = Credentials(None, head.headers, head.query)
+                shown = Credentials(None, arrival.head.headers, arrival.head.query)
                 within = self.options.authenticate_within
                 session = await challenge(link, wish.codec, self._authenticate, shown, within)
                 self._check_rights(session, wish)
@@ -241,6 +260,8 @@ class Server:
             link.end(CloseReason(CloseCode.POLICY, fault.message))
         except PeerFault as fault:
             link.end(CloseReason(fault.code, fault.reason))
+        except Misuse as error:  # a resumed connection with other topics already
+            link.end(CloseReason(CloseCode.POLICY, str(error)))
         except LinkLost as lost:
             log.debug("a link ended before it was authenticated: %s", lost)
         except Exception:
@@ -248,7 +269,7 @@ class Server:
             link.end(CloseReason(CloseCode.INTERNAL, "something failed here; see the server's log"))
         finally:
             if not handed_over:
-                await link.close()
+                await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
 
 
 def _resume_wish(query: dict[str, list[str]]) -> tuple[str, int] | None:
@@ -264,8 +285,10 @@ def _resume_wish(query: dict[str, list[str]]) -> tuple[str, int] | None:
     return id, int(number)
 
 
-def _topics_wish(query: dict[str, list[str]]) -> tuple[str, ...]:
+def _topics_wish(query: dict[str, list[str]], most: int) -> tuple[str, ...]:
     names = [name for value in query.get("topics", []) for name in value.split(",") if name]
+    if len(names) > most:
+        raise HTTPFault(400, f"A connection may subscribe to {most} topics")
     for name in names:
         try:
             check_topic(name)

@@ -239,5 +239,5 @@ class Link:
                 self.end(CloseReason(CloseCode.INTERNAL))
                 raise
             finally:
-                await self.close()
+                await self.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
                 tasks.cancel_scope.cancel()

@@ -209,6 +209,17 @@ class Client:
 
     # -- living
 
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Client]:
+        """Be connected within the block; leaving it says goodbye."""
+        async with open_tasks() as tasks:
+            tasks.start_soon(self.run)
+            try:
+                yield self
+            finally:
+                self._leave()
+            tasks.cancel_scope.cancel()
+
     async def run(self) -> None:
         """Link after link, until there is no sense in another. Never raises; `receive` and `ask` do."""
         backoff = Backoff(self._options)
@@ -256,7 +267,7 @@ class Client:
             finally:
                 self._link = None
                 self._heart.forget(link)
-                await link.close()
+                await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
             tasks.cancel_scope.cancel()
         assert link.closed is not None
         return LinkLost(link.closed)
@@ -334,7 +345,7 @@ class Client:
             await trio.sleep(self._options.ack_after)
             self._acknowledge()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Count what was taken as handled, and say so: the program has done with it."""
         self.settle()
         self._acknowledge()
@@ -374,10 +385,5 @@ async def open_client(
         open_stream=open_stream or partial(connect, ssl_context=ssl_context),
         on_status=on_status,
     )
-    async with open_tasks() as tasks:
-        tasks.start_soon(client.run)
-        try:
-            yield client
-        finally:
-            client.leave()
-        tasks.cancel_scope.cancel()
+    async with client.running():
+        yield client

@@ -1,0 +1,52 @@
+"""Sessions: ``nox`` runs what has to pass; ``nox -l`` lists them all; ``nox -s bench`` measures."""
+
+import shutil
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "tests", "docs"]
+nox.options.error_on_missing_interpreters = False
+
+CODE = ("trio_hub", "tests", "examples", "benchmarks", "noxfile.py")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format and lint; two linters, since they find different faults."""
+    session.install("ruff>=0.9", "flake8-async>=24")
+    session.run("ruff", "format", "--check", *CODE)
+    session.run("ruff", "check", *CODE)
+    session.run("flake8", "--select=ASYNC1,ASYNC2", "--extend-ignore=ASYNC109,ASYNC114,ASYNC119,ASYNC124", *CODE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types; two checkers, for the same reason."""
+    session.install("-e", ".[quality]")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests, with coverage. The unmodified Mattermost client takes part where Node is installed."""
+    session.install("-e", ".[test]")
+    if shutil.which("npm"):
+        session.run("npm", "ci", "--prefix", "tests/mattermost", external=True)
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report", "--skip-covered")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure, beside our peers in the same run, and print a table."""
+    session.install("-e", ".[cli,fast]", "uvloop")
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -1,0 +1,47 @@
+"""The public names, and that each of them says what it promises."""
+
+import inspect
+
+import trio_hub
+import trio_hub.broker
+import trio_hub.testing
+
+NAMES = """
+    Authenticate Client ClientOptions CloseCode CloseReason Closed Connected Connection Credentials Editor Event Gap Hub
+    HubError HubOptions HubStatistics Link LinkLost LinkOptions Lost MayPublish MaySubscribe Misuse OpeningOptions
+    OutboxOptions OutcomeUnknown PeerFault Position Published Question Reach Refused RequestFailed Router Server Session
+    Target __version__ anybody connection everyone guests known_tokens nobody open_client open_link open_unix_listener
+    serve_links topic user
+""".split()
+
+
+def test_the_front_door_has_these_names_and_no_others():
+    assert sorted(trio_hub.__all__) == sorted(NAMES)
+    for name in NAMES:
+        assert hasattr(trio_hub, name)
+
+
+def test_every_public_name_has_a_docstring():
+    for module in (trio_hub, trio_hub.testing, trio_hub.broker):
+        assert inspect.getdoc(module)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if inspect.isclass(thing) or inspect.isroutine(thing):
+                assert inspect.getdoc(thing), name
+
+
+def test_every_public_method_has_a_docstring():
+    for module in (trio_hub, trio_hub.testing):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not inspect.isclass(thing):
+                continue
+            for member, value in vars(thing).items():
+                if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+                    assert inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert trio_hub.__version__ == version("trio-hub")
