@@ -74,22 +74,23 @@ async def _remove_stale(path: str) -> None:
 
 
 async def accept_from(listener: trio.abc.Listener[trio.abc.Stream], handler: Handler, tasks: trio.Nursery) -> None:
-    """Start `handler` in `tasks` for every stream that comes, until the listener is closed.
+    """Start `handler` in `tasks` for every stream that comes, until the listener is closed; it is, when cancelled.
 
     The handler owns its stream. What it raises is logged and ends nothing but that stream.
     """
-    while True:
-        try:
-            stream = await listener.accept()
-        except trio.ClosedResourceError:
-            return
-        except OSError as error:
-            if error.errno not in _EXHAUSTED:
-                raise
-            log.error("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
-            await trio.sleep(_PAUSE)
-        else:
-            tasks.start_soon(_guard, handler, stream)
+    async with listener:
+        while True:
+            try:
+                stream = await listener.accept()
+            except trio.ClosedResourceError:
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                log.error("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
+                await trio.sleep(_PAUSE)
+            else:
+                tasks.start_soon(_guard, handler, stream)
 
 
 async def _guard(handler: Handler, stream: trio.abc.Stream) -> None:

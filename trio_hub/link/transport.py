@@ -127,12 +127,14 @@ class _StreamTransport:
 
     async def write(self, data: memoryview) -> int:
         chunk = data[:_CHUNK]
-        self.torn = True  # true until send_all has returned: cancelled, it may have sent any part (its documentation)
+        sent = False
         try:
             await self._stream.send_all(chunk)
+            sent = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise _lost(error) from error
-        self.torn = False
+        finally:
+            self.torn = not sent  # when cancelled, any part of it may have been sent (send_all's documentation)
         return len(chunk)
 
     async def end_writing(self) -> None:
