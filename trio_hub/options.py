@@ -109,6 +109,10 @@ class HubOptions:
     opening: OpeningOptions = OpeningOptions()
     """What a stranger may cost."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.outbox.kept_count >= self.outbox.count or self.outbox.kept_size >= self.outbox.size:
+            raise ValueError("what is kept is part of what is held: kept_count < count, kept_size < size")
+
 
 @attrs.frozen(kw_only=True)
 class ClientOptions:

@@ -117,7 +117,7 @@ async def test_just_within_the_window_nothing_is_lost(autojump_clock):
 
 
 async def test_who_is_owed_too_much_while_away_is_told_on_return(autojump_clock):
-    options = HubOptions(outbox=OutboxOptions(count=50))
+    options = HubOptions(outbox=OutboxOptions(count=50, kept_count=20))
     async with open_hub_and_client(options=options) as (hub, client):
         client.weather.cut()
         await trio.sleep(0.1)
@@ -207,3 +207,21 @@ async def test_targets_reach_whom_they_name(autojump_clock):
         await publish(Event("e", {"n": 5}), to=topic("nowhere"))
         assert await numbers(ann, 3) == [1, 3, 4]
         assert await numbers(bob, 2) == [2, 4]
+
+
+async def test_an_acknowledgement_lost_with_its_link_is_said_again(autojump_clock):
+    """Otherwise the hub would wait for it for ever: it writes no more than it keeps unacknowledged."""
+    options = HubOptions(outbox=OutboxOptions(kept_count=20))
+    async with open_world(options=options) as world, world.open_client() as client:
+        for n in range(19):  # with the hello, all that is written without an acknowledgement
+            await world.server.publish(Event("tick", {"n": n}), to=everyone())
+        assert await numbers(client, 19) == list(range(19))
+        client.settle()
+        client.weather.stall()
+        await trio.sleep(2)  # the acknowledgement is said, and stays in the cable
+        client.weather.cut_once()
+        for n in range(19, 50):
+            await world.server.publish(Event("tick", {"n": n}), to=everyone())
+        with trio.fail_after(100):
+            assert await numbers(client, 31) == list(range(19, 50))
+        assert world.server.hub.statistics().gaps == 0

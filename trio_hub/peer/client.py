@@ -11,6 +11,7 @@ subscribed again, requests that were sent are in doubt. In the midst of a link i
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -143,6 +144,8 @@ class Client:
         await self._questions.wait_for_room()
         if self._link is not None:
             await self._link.writer.wait_for_room()
+        if deadline is not None and not deadline < math.inf:
+            deadline = None
         question = self._questions.ask(action, data, deadline)
         self._send(question)
         await trio.lowlevel.cancel_shielded_checkpoint()  # it is asked: too late to be cancelled
@@ -298,6 +301,8 @@ class Client:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "resumed something else than was asked for")
             self._questions.begin_after(said.requests)
             self._link = link
+            self._acked, self._acked_replies = -1, 0  # what was said last may have died with the last link
+            self._acknowledge()
         elif isinstance(said, Event) and said.name == HELLO:
             self._begin(said)
             self._link = link

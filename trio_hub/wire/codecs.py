@@ -212,7 +212,7 @@ def _client_message(item: dict[str, Any], *, acknowledges: bool) -> FromClient:
     if acknowledges:
         match item:
             case {"ack": number}:
-                return Ack(_number(number, "ack"), item.get("connection_id"))
+                return Ack(_number(number, "ack"), _connection_id(item.get("connection_id")))
             case {"ack_replies": number}:
                 return AckReplies(_number(number, "ack_replies"))
             case {"cancel": seq}:
@@ -264,8 +264,14 @@ def _number(value: Any, member: str) -> int:
     return value
 
 
+def _connection_id(value: Any) -> str | None:
+    if value is not None and type(value) is not str:
+        raise PeerFault(CloseCode.UNSUPPORTED, "expected a string at `$.connection_id`")
+    return value
+
+
 def _unknown(value: Any) -> PeerFault:
     if type(value) is dict:
-        members = ", ".join(list(value)[:5])
+        members = ", ".join(name[:20] for name in list(value)[:5])
         return PeerFault(CloseCode.UNSUPPORTED, f"no message of this subprotocol has the members {{{members}}}")
     return PeerFault(CloseCode.UNSUPPORTED, f"a message is a JSON object, not {type(value).__name__}")

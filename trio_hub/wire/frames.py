@@ -2,8 +2,8 @@
 
 How reading works. A read from the network holds many frames, or part of one. `FrameReader.feed` takes it whole and
 returns every message that is complete by then; a loop without calls cuts frames, and everything rare (fragments,
-control frames, faults) leaves that loop by a method. What is left of an unfinished frame waits in a list of chunks
-until enough bytes are there for it: nothing is copied twice, however large the frame.
+control frames, faults) leaves that loop by a method. What is left of an unfinished frame waits until enough bytes
+are there for it, so it is looked at again only once, however small the reads.
 
 A frame is refused as soon as its header is known, so a peer that declares 4 GB costs us its header. A fault is
 raised only after the messages before it have been returned: what was said properly counts.
@@ -21,7 +21,7 @@ from typing import Final
 
 import attrs
 
-from trio_hub.errors import PeerFault
+from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.wire.masking import apply_mask
 
@@ -100,17 +100,28 @@ def frame_head(first: int, size: int) -> bytes:
 
 
 def message_frame(message: str | bytes, *, mask: bool = False) -> bytes:
-    """Return a whole message in one frame: text for `str`, binary for `bytes`."""
-    if isinstance(message, str):
+    """Return a whole message in one frame: text for `str`, binary for `bytes`.
+
+    Raises `Misuse` for text with lone surrogates.
+    """
+    if isinstance(message, bytes):
+        return frame(BINARY, message, mask=mask)
+    try:
         return frame(TEXT, message.encode(), mask=mask)
-    return frame(BINARY, message, mask=mask)
+    except UnicodeEncodeError as error:
+        raise Misuse(f"the text cannot be sent as UTF-8: {error.reason}") from error
 
 
 def close_frame(close: CloseReason, *, mask: bool = False) -> bytes:
-    """Return a close frame. A reason beyond 123 bytes is cut at a character's end."""
+    """Return a close frame. A reason beyond 123 bytes is cut at a character's end.
+
+    Raises `Misuse` for a code that may not be sent.
+    """
     if close.code in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):  # codes that are never sent (section 7.4.1)
         return frame(CLOSE, b"", mask=mask)
-    reason = close.reason.encode()[:_LONGEST_REASON].decode(errors="ignore")
+    if not _may_be_sent(close.code):
+        raise Misuse(f"close code {close.code} may not be sent")
+    reason = close.reason.encode(errors="replace")[:_LONGEST_REASON].decode(errors="ignore")
     return frame(CLOSE, struct.pack(">H", close.code) + reason.encode(), mask=mask)
 
 
@@ -146,7 +157,6 @@ class FrameReader:
     __slots__ = (
         "_ended",
         "_fault",
-        "_gathered",
         "_masked",
         "_max_fragments",
         "_max_message",
@@ -159,8 +169,7 @@ class FrameReader:
         self._masked = masked
         self._max_message = max_message
         self._max_fragments = max_fragments
-        self._waiting: list[bytes] = []  # chunks of a frame that is not all there
-        self._gathered = 0  # bytes in them
+        self._waiting = bytearray()  # a frame that is not all there
         self._wanted = 2  # bytes needed before it is worth looking again
         self._unfinished: _Unfinished | None = None
         self._fault: PeerFault | None = None
@@ -169,7 +178,7 @@ class FrameReader:
     @property
     def midway(self) -> bool:
         """Whether a message has begun and not ended."""
-        return self._gathered > 0 or self._unfinished is not None
+        return not self._ended and (bool(self._waiting) or self._unfinished is not None)
 
     @property
     def fault(self) -> PeerFault | None:
@@ -185,23 +194,20 @@ class FrameReader:
         if self._fault is not None:
             raise self._fault
         if self._waiting:
-            self._waiting.append(data)
-            self._gathered += len(data)
-            if self._gathered < self._wanted:
+            self._waiting += data
+            if len(self._waiting) < self._wanted:
                 return []
-            data = b"".join(self._waiting)
+            data = bytes(self._waiting)
             self._waiting.clear()
         received: list[Received] = []
         try:
             at = self._cut(data, received)
         except PeerFault as fault:
-            self._fault, self._gathered, self._unfinished = fault, 0, None
+            self._fault, self._unfinished = fault, None
             if not received:
                 raise
             return received
-        self._gathered = len(data) - at
-        if self._gathered:
-            self._waiting.append(data[at:])
+        self._waiting += data[at:]
         return received
 
     def _cut(self, data: bytes, received: list[Received]) -> int:
@@ -302,6 +308,10 @@ def _not_utf8(error: UnicodeDecodeError) -> PeerFault:
     return PeerFault(CloseCode.INVALID_DATA, f"text is not UTF-8: {error.reason}")
 
 
+def _may_be_sent(code: int) -> bool:
+    return code in _REGISTERED_CODES or 3000 <= code <= 4999
+
+
 def _close_reason(payload: bytes) -> CloseReason:
     """Return what a close frame says (sections 5.5.1, 7.4)."""
     if not payload:
@@ -309,6 +319,6 @@ def _close_reason(payload: bytes) -> CloseReason:
     if len(payload) == 1:
         raise PeerFault(CloseCode.PROTOCOL_ERROR, "close frame with half a code")
     code: int = _unpack_16(payload)[0]
-    if not (code in _REGISTERED_CODES or 3000 <= code <= 4999):
+    if not _may_be_sent(code):
         raise PeerFault(CloseCode.PROTOCOL_ERROR, f"close code {code} may not be sent")
     return CloseReason(code, _text(payload[2:]))

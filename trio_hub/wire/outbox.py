@@ -74,7 +74,7 @@ class Outbox:
 
     @property
     def untouched(self) -> bool:
-        """Whether nothing was written yet, not even the hello."""
+        """Whether the client has nothing of this id, not even the hello."""
         return self.next_number == 0
 
     def statistics(self) -> OutboxStatistics:
