@@ -163,7 +163,10 @@ def listen(url: str, topics: tuple[str, ...], token: str | None, resume: str | N
 
 async def _listen(url: str, topics: tuple[str, ...], token: str | None, resume: str | None) -> None:
     position = _read_position(resume)
-    async with open_client(url, token=token, topics=topics, resume=position, on_status=_tell_status) as client:
+    async with open_client(url, token=token, resume=position, on_status=_tell_status) as client:
+        for topic in topics:
+            await client.subscribe(topic)
+        _say(f"listening to {', '.join(topics)}")
         while True:
             try:
                 events = await client.receive_all()

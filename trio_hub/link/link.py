@@ -112,8 +112,8 @@ class Link:
 
     async def _read(self) -> bytes:
         if self._unread or self._frames.fault is not None:
+            await trio.lowlevel.checkpoint()  # before anything is taken: it may be cancelled
             data, self._unread = self._unread, b""
-            await trio.lowlevel.checkpoint()
             return data
         with trio.CancelScope() as self._reading:  # cancelled by `end`, after which `closed` is set
             try:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import trio
 
-from trio_hub.errors import Closed, Gap, LinkLost, OutcomeUnknown, PeerFault, RequestFailed
+from trio_hub.errors import Closed, Gap, HubError, LinkLost, OutcomeUnknown, PeerFault, RequestFailed
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, OpenStream, connect, dial
@@ -67,7 +67,6 @@ class Client:
         address: Address,
         *,
         token: str | None,
-        topics: Iterable[str],
         position: Position | None,
         options: ClientOptions,
         open_stream: OpenStream,
@@ -81,9 +80,10 @@ class Client:
         self._heart = Heart(options.link)
         self._mailbox = Mailbox(options.mailbox, position)
         self._questions = Questions(V1_JSON, options.in_flight, self._say)
-        self._topics = dict.fromkeys(topics)
+        self._topics: dict[str, None] = {}
         self._id = position.connection_id if position else None
         self._next = position.next if position else 0
+        self._tasks: trio.Nursery  # that of `run`
         self._link: Link | None = None  # the link, once it was greeted
         self._greeted = trio.Event()
         self._acked = -1  # the highest event number that this connection id was told we have handled
@@ -227,6 +227,7 @@ class Client:
         """Link after link, until there is no sense in another. Never raises; `receive` and `ask` do."""
         backoff = Backoff(self._options)
         async with open_tasks() as tasks:
+            self._tasks = tasks
             tasks.start_soon(self._heart.run)
             while True:
                 lost = await self._live_on_one_link(backoff)
@@ -307,15 +308,27 @@ class Client:
             self._begin(said)
             self._link = link
             self._questions.doubt()
+            for topic in self._topics:
+                question = self._questions.ask("subscribe", {"topic": topic})
+                self._tasks.start_soon(self._see_to_subscription, topic, question)
         else:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, "said something before hello or resumed")
-        if not (isinstance(said, Resumed) and self._greeted.is_set()):
-            for topic in self._topics:
-                self._questions.ask("subscribe", {"topic": topic})
         for question in self._questions.open:  # in the order of their numbers, which is all the server knows them by
             self._send(question)
         self._greeted.set()
         self._on_status(Connected(self._id or "", isinstance(said, Resumed)))
+
+    async def _see_to_subscription(self, topic: str, question: Question) -> None:
+        """Subscribe again after the hub has forgotten us; the right to do so may be gone by now."""
+        try:
+            await question.reply()
+        except OutcomeUnknown:
+            return  # the next hello subscribes again
+        except RequestFailed as failure:
+            log.warning("no longer subscribed to %r: %s", topic, failure)
+            self._topics.pop(topic, None)
+        except HubError as error:
+            log.debug("no link to subscribe to %r again: %s", topic, error)
 
     def _hear(self, said: FromServer, link: Link) -> None:
         if isinstance(said, Reply):
@@ -362,7 +375,6 @@ async def open_client(
     url: str,
     *,
     token: str | None = None,
-    topics: Iterable[str] = (),
     resume: Position | None = None,
     ssl_context: ssl.SSLContext | None = None,
     open_stream: OpenStream | None = None,
@@ -372,7 +384,7 @@ async def open_client(
     """Be connected to the hub at `url` for the length of the block, however often the link is lost meanwhile.
 
     `url` begins with ``ws://`` or ``wss://``; without a path, ``/ws`` is meant. `token` goes into the
-    ``Authorization`` header. `topics` are subscribed to. `resume` is an earlier client's `position`, to go on there.
+    ``Authorization`` header. `resume` is an earlier client's `position`, to go on there.
     `on_status` is called, and must not wait, whenever a link came or was lost. `open_stream` replaces TCP and TLS.
 
     Does not wait for the connection: what needs it does. Raises `Misuse` for a URL that is none; leaving the block
@@ -384,7 +396,6 @@ async def open_client(
     client = Client(
         address,
         token=token,
-        topics=topics,
         position=resume,
         options=options or ClientOptions(),
         open_stream=open_stream or partial(connect, ssl_context=ssl_context),

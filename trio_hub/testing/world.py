@@ -52,7 +52,6 @@ class World:
         client = WeatheredClient(
             Address.parse("ws://memory/ws"),
             token=token,
-            topics=(),
             position=resume,
             options=options or ClientOptions(),
             open_stream=weather.open_stream,

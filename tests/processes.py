@@ -1,0 +1,83 @@
+"""Programs run as a user would run them, and what they say."""
+
+import signal
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import trio
+
+__all__ = ["TRIO_HUB", "Program", "program", "run", "serve"]
+
+TRIO_HUB = (sys.executable, "-m", "trio_hub")
+
+
+class Program:
+    """A running program: its lines on stdout as they come, and all it said on stderr."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self.process = process
+        self._rest = b""
+        self._lines: list[bytes] = []
+        self.errors = b""
+        self.has_said = trio.Event()
+
+    async def line(self) -> str:
+        """The next line on stdout; `EOFError` at the end."""
+        while not self._lines:
+            data = await self.process.stdout.receive_some(65536)
+            if not data:
+                raise EOFError(self.errors.decode())
+            *self._lines, self._rest = (self._rest + data).split(b"\n")
+        return self._lines.pop(0).decode()
+
+    async def collect_errors(self) -> None:
+        async for data in self.process.stderr:
+            self.errors += data
+            self.has_said.set()
+            self.has_said = trio.Event()
+
+    async def wait_for_error(self, words: str) -> None:
+        """Wait until these words stand on stderr."""
+        while words.encode() not in self.errors:
+            await self.has_said.wait()
+
+    async def end(self, number: int = signal.SIGTERM) -> int:
+        """Send it a signal and return its exit status."""
+        self.process.send_signal(number)
+        return await self.process.wait()
+
+
+@asynccontextmanager
+async def program(*command: str):
+    """Run a program within the block; it is killed at the block's end if it still lives."""
+    process = await trio.lowlevel.open_process(
+        list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    running = Program(process)
+    try:
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(running.collect_errors)
+            yield running
+            tasks.cancel_scope.cancel()
+    finally:
+        if process.poll() is None:
+            process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+            await process.stdout.aclose()
+            await process.stderr.aclose()
+
+
+async def run(*command: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    """Run a program to its end."""
+    return await trio.run_process(list(command), stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
+
+
+@asynccontextmanager
+async def serve(*arguments: str):
+    """Run `trio-hub serve` within the block; yield it, and its URL."""
+    port = () if "--port" in arguments or "--unix" in arguments else ("--port", "0")
+    async with program(*TRIO_HUB, "serve", *port, *arguments) as server:
+        line = await server.line()
+        yield server, line.removeprefix("listening on ")

@@ -1,0 +1,175 @@
+"""The command line, as programs of their own on real sockets."""
+
+import json
+import signal
+import ssl
+
+import pytest
+import trio
+import trustme
+
+from tests.processes import TRIO_HUB, program, run, serve
+from trio_hub import Refused, open_client
+
+pytestmark = pytest.mark.usefixtures("a_minute")
+
+
+@pytest.fixture
+async def a_minute():
+    """No story here may take longer."""
+    with trio.fail_after(60):
+        yield
+
+
+async def say_until_heard(client):
+    """Say the same again and again: when a listener subscribes again is its own affair."""
+    while True:
+        await client.publish("town", "again")
+        await trio.sleep(0.05)
+
+
+async def test_what_is_sent_is_printed(tmp_path):
+    async with serve() as (_, url), program(*TRIO_HUB, "listen", url, "town") as ear:
+        await ear.wait_for_error("listening to town")
+        sent = await run(*TRIO_HUB, "send", url, "town", '{"text": "héllo"}', "--event", "said")
+        assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
+        assert json.loads(await ear.line()) == {
+            "event": "said",
+            "data": {"text": "héllo"},
+            "broadcast": {"topic": "town"},
+        }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_server_cleanly(number):
+    async with serve() as (server, url), program(*TRIO_HUB, "listen", url, "town") as ear:
+        await ear.wait_for_error("connected")
+        assert await server.end(number) == 0
+        assert server.errors == b""
+        await ear.wait_for_error("not connected: 1012")
+
+
+async def test_a_listener_goes_on_through_a_restart_and_tells_of_the_gap(tmp_path):
+    async with serve() as (server, url):
+        port = url.removesuffix("/ws").rpartition(":")[2]
+        async with program(*TRIO_HUB, "listen", url, "town") as ear:
+            await ear.wait_for_error("listening to town")
+            assert await server.end() == 0
+            async with serve("--port", port):
+                await ear.wait_for_error("gap: ")
+                async with open_client(url) as client, trio.open_nursery() as tasks:
+                    tasks.start_soon(say_until_heard, client)
+                    assert json.loads(await ear.line())["event"] == "again"
+                    tasks.cancel_scope.cancel()
+            assert b"restarted" in ear.errors
+
+
+async def test_a_listener_keeps_its_place_in_a_file(tmp_path):
+    place = tmp_path / "place.json"
+    async with serve() as (_, url):
+        async with program(*TRIO_HUB, "listen", url, "town", "--resume", str(place)) as ear:
+            await ear.wait_for_error("listening to town")
+            assert (await run(*TRIO_HUB, "send", url, "town", "1")).returncode == 0
+            assert json.loads(await ear.line())["data"] == 1
+            while not place.exists():  # noqa: ASYNC110 - another program writes it
+                await trio.sleep(0.01)
+            assert await ear.end(signal.SIGINT) == 130
+        assert (await run(*TRIO_HUB, "send", url, "town", "-", stdin=b"2\n3\n")).returncode == 0
+        async with program(*TRIO_HUB, "listen", url, "town", "--resume", str(place)) as ear:
+            assert [json.loads(await ear.line())["data"] for _ in range(2)] == [2, 3]
+            assert b"gap" not in ear.errors
+        place.write_text("{}")
+        broken = await run(*TRIO_HUB, "listen", url, "town", "--resume", str(place))
+        assert broken.returncode == 2
+        assert b"no place to go on from" in broken.stderr
+
+
+async def test_only_those_with_a_token_come_in(tmp_path):
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"secret": "ann"}')
+    async with serve("--tokens", str(tokens)) as (server, url):
+        assert (await run(*TRIO_HUB, "send", url, "town", "1", "--token", "secret")).returncode == 0
+        wrong = await run(*TRIO_HUB, "send", url, "town", "1", "--token", "guess")
+        assert wrong.returncode == 1
+        assert b"401" in wrong.stderr
+        async with open_client(url, token="guess") as client:
+            with pytest.raises(Refused) as caught:
+                await client.receive()
+            assert caught.value.status == 401
+        assert b"guess" not in server.errors
+        assert b"secret" not in server.errors
+
+
+async def test_what_is_no_json_is_told_with_its_line_and_the_rest_is_sent():
+    async with serve() as (_, url), program(*TRIO_HUB, "listen", url, "town") as ear:
+        await ear.wait_for_error("listening to town")
+        sent = await run(*TRIO_HUB, "send", url, "town", "-", stdin=b"1\n{oops\n\n2\n")
+        assert sent.returncode == 1
+        assert b"line 2: not JSON" in sent.stderr
+        assert b"1 lines were not accepted" in sent.stderr
+        assert [json.loads(await ear.line())["data"] for _ in range(2)] == [1, 2]
+
+
+async def test_a_server_that_is_not_there_costs_patience():
+    sent = await run(*TRIO_HUB, "send", "ws://127.0.0.1:1", "town", "1", "--patience", "1")
+    assert sent.returncode == 1
+    assert b"accepted nothing for 1 s" in sent.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["serve", "--host", "0.0.0.0"], b"guests are served on this machine only"),
+        (["serve", "--window", "0"], b"--window must be more than 0"),
+        (["serve", "--tokens", "nowhere.json"], b"does not exist"),
+        (["listen", "http://127.0.0.1", "town"], b"ws://"),
+        (["send", "ws://127.0.0.1:99999", "town"], b"not a URL"),
+        (["listen", "ws://127.0.0.1"], b"TOPIC"),
+    ],
+)
+async def test_a_wrong_call_is_told_in_a_sentence(arguments, words):
+    ended = await run(*TRIO_HUB, *arguments)
+    assert ended.returncode in (1, 2)
+    assert words in ended.stderr
+    assert b"Traceback" not in ended.stderr
+
+
+async def test_two_servers_cannot_have_one_port():
+    async with serve() as (_, url):
+        port = url.removesuffix("/ws").rpartition(":")[2]
+        second = await run(*TRIO_HUB, "serve", "--port", port)
+        assert second.returncode == 1
+        assert b"cannot listen" in second.stderr
+
+
+async def test_over_tls(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    cert = tmp_path / "cert.pem"
+    certificate.private_key_and_cert_chain_pem.write_to_path(cert)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    async with (
+        serve("--cert", str(cert)) as (_, url),
+        open_client(url, ssl_context=context) as client,
+    ):
+        await client.subscribe("town")
+        assert url.startswith("wss://")
+        await client.publish("town", "said", {"n": 1})
+        assert (await client.receive()).data == {"n": 1}
+
+
+async def test_on_a_unix_socket(tmp_path):
+    path = tmp_path / "hub.sock"
+
+    async def open_stream(address):
+        return await trio.open_unix_socket(path)
+
+    async with serve("--unix", str(path)) as (server, url):
+        assert url == str(path)
+        async with open_client("ws://hub", open_stream=open_stream) as client:
+            await client.subscribe("town")
+            await client.publish("town", "said", {"n": 1})
+            assert (await client.receive()).data == {"n": 1}
+        assert await server.end() == 0
+    assert not path.exists()
