@@ -1,4 +1,4 @@
-"""Every error this package raises, sorted by who is to blame.
+"""Every error this package raises, sorted by who is to blame::
 
     HubError
     |-- Misuse            us: a call that could never have worked

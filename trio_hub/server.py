@@ -70,7 +70,7 @@ class _Arrival:
 
 
 class Server:
-    """A hub with a door.
+    """A hub with a door::
 
         server = Server(authenticate=known_tokens({"secret": "ann"}))
         async with trio.open_nursery() as nursery:

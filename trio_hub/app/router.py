@@ -27,7 +27,7 @@ class _Action:
 
 
 class Router:
-    """An application's actions.
+    """An application's actions::
 
         router = Router()
 

@@ -71,7 +71,9 @@ class Writer:
         if not self._last:
             self._queue.append(framed)
             self._queue_size += len(framed)
-            self._last = last
+            if last:
+                self._last = True
+                self._room.unpark_all()  # whoever waits for room waits in vain
 
     def draw_from(self, source: Source | None) -> None:
         """Ask `source` for more whenever the queue is empty. What it has returned counts as written."""

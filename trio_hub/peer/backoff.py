@@ -58,6 +58,7 @@ def _advice(lost: LinkLost) -> float:
         except ValueError:
             return 0.0
     try:
-        return min(max(float(str(advice)), 0.0), _LONGEST_ADVICE) if advice is not None else 0.0
+        wait = float(str(advice)) if advice is not None else 0.0
     except ValueError:  # a date, or nonsense
         return 0.0
+    return min(wait, _LONGEST_ADVICE) if wait > 0 else 0.0

@@ -1,4 +1,4 @@
-"""A hub and its clients in memory, with weather: for tests of this package and of applications.
+"""A hub and its clients in memory, with weather: for tests of this package and of applications::
 
     async def test_what_was_said_while_away_arrives(autojump_clock):
         async with open_hub_and_client() as (hub, client):

@@ -1,0 +1,123 @@
+"""The index against the simplest thing that could be right: a list of members, searched each time."""
+
+import attrs
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from trio_hub import Misuse, Target, connection, everyone, topic, user
+from trio_hub.hub.index import Index
+
+USERS = ["ann", "bob"]
+TOPICS = ["town", "sea", "sky"]
+
+
+@attrs.define(eq=False)
+class Member:
+    id: str
+    user: str
+    topics: set = attrs.field(factory=set)
+
+
+def test_targets_select_whom_they_name():
+    index = Index()
+    ann, bob = Member("1", "ann"), Member("2", "bob")
+    for member in (ann, bob):
+        index.add(member)
+    assert index.subscribe(ann, "town")
+    assert not index.subscribe(ann, "town")
+    assert list(index.select(everyone())) == [ann, bob]
+    assert list(index.select(user("bob"))) == [bob]
+    assert list(index.select(topic("town"))) == [ann]
+    assert list(index.select(connection("2"))) == [bob]
+    for nobody in (user("eve"), topic("sea"), connection("3")):
+        assert not index.select(nobody)
+    with pytest.raises(Misuse, match="planet"):
+        index.select(Target("planet", "mars"))
+
+
+def test_recipients_are_found_without_looking_at_the_others():
+    """Counted, not timed: a topic of ten is ten members' work, however many are here."""
+    index = Index()
+    for n in range(10_000):
+        index.add(Member(str(n), f"user{n}"))
+    for n in range(10):
+        index.subscribe(index.get(str(n)), "town")
+    assert len(index.select(topic("town"))) == 10
+    assert index.select(topic("town")) is index.select(topic("town"))  # a view: nothing was built to answer
+
+
+def test_what_a_recipient_may_know_of_a_target():
+    assert everyone().public() == {}
+    assert topic("town").public() == {"topic": "town"}
+    assert user("ann").public() == {"user": "ann"}
+
+
+class IndexMachine(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.index = Index()
+        self.members = []
+        self.count = 0
+
+    def new_id(self):
+        self.count += 1
+        return str(self.count)
+
+    @rule(user=st.sampled_from(USERS))
+    def arrive(self, user):
+        member = Member(self.new_id(), user)
+        self.index.add(member)
+        self.members.append(member)
+
+    @rule(data=st.data(), name=st.sampled_from(TOPICS))
+    def subscribe(self, data, name):
+        if self.members:
+            member = data.draw(st.sampled_from(self.members))
+            had = name in member.topics
+            assert self.index.subscribe(member, name) is not had
+
+    @rule(data=st.data(), name=st.sampled_from(TOPICS))
+    def unsubscribe(self, data, name):
+        if self.members:
+            member = data.draw(st.sampled_from(self.members))
+            had = name in member.topics
+            assert self.index.unsubscribe(member, name) is had
+
+    @rule(data=st.data())
+    def rename(self, data):
+        if self.members:
+            member, id = data.draw(st.sampled_from(self.members)), self.new_id()
+            self.index.rename(member, id)
+            member.id = id
+
+    @rule(data=st.data())
+    def leave(self, data):
+        if self.members:
+            member = data.draw(st.sampled_from(self.members))
+            self.members.remove(member)
+            self.index.remove(member)
+            self.index.remove(member)  # twice is no error
+            assert not member.topics
+
+    @invariant()
+    def agrees_with_a_search(self):
+        assert set(self.index.select(everyone())) == set(self.members)
+        for name in USERS:
+            assert set(self.index.select(user(name))) == {each for each in self.members if each.user == name}
+        for name in TOPICS:
+            assert set(self.index.select(topic(name))) == {each for each in self.members if name in each.topics}
+        for member in self.members:
+            assert list(self.index.select(connection(member.id))) == [member]
+
+    @invariant()
+    def leaves_nothing_empty_behind(self):
+        statistics = self.index.statistics()
+        assert statistics.connections == len(self.members)
+        assert statistics.users == len({each.user for each in self.members})
+        assert statistics.topics == len({name for each in self.members for name in each.topics})
+
+
+IndexMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestIndex = IndexMachine.TestCase

@@ -1,0 +1,102 @@
+"""Plugins hear of a connection's moments, each once and in order, and cannot delay it."""
+
+import trio
+
+from trio_hub import Event, HubOptions, everyone
+from trio_hub.testing import open_world
+
+
+class Diary:
+    """Writes down what it hears."""
+
+    def __init__(self, pause=0.0):
+        self.pages = []
+        self.pause = pause
+
+    def __getattr__(self, moment):
+        if moment not in ("connected", "resumed", "gap", "taken_over", "disconnected", "expired", "request"):
+            raise AttributeError(moment)
+
+        async def write(connection, *details):
+            await trio.sleep(self.pause)
+            self.pages.append((moment, *(getattr(each, "action", each) for each in details)))
+
+        return write
+
+    @property
+    def moments(self):
+        return [page[0] for page in self.pages]
+
+
+async def test_a_life_in_order(autojump_clock):
+    diary = Diary()
+    options = HubOptions(window=5)
+    async with open_world(plugins=[diary], options=options) as world:
+        async with world.open_client() as client:
+            await client.request("ping")
+            client.weather.cut_once()
+            await trio.sleep(2)
+            await client.request("ping")
+            client.weather.abandon()
+            await trio.sleep(2)
+            await client.request("ping")
+        await trio.sleep(10)
+    assert diary.moments == [
+        "connected", "request", "disconnected", "resumed", "request", "taken_over", "resumed", "request",
+        "disconnected", "expired",
+    ]  # fmt: skip
+    assert [page for page in diary.pages if page[0] == "request"] == [("request", "ping")] * 3
+
+
+async def test_a_gap_is_told(autojump_clock):
+    from trio_hub import OutboxOptions
+
+    diary = Diary()
+    options = HubOptions(outbox=OutboxOptions(count=30, kept_count=10))
+    async with open_world(plugins=[diary], options=options) as world, world.open_client() as client:
+        client.weather.stall()
+        for n in range(100):
+            await world.server.publish(Event("e", n), to=everyone())
+        await trio.sleep(1)
+    assert ("gap", "overflow") in diary.pages
+
+
+async def test_a_plugin_that_raises_is_logged_and_the_others_are_told(autojump_clock, caplog):
+    class Clumsy:
+        async def connected(self, connection):
+            raise ZeroDivisionError
+
+    diary = Diary()
+    async with open_world(plugins=[Clumsy(), diary]) as world, world.open_client() as client:
+        await client.request("ping")
+        await trio.testing.wait_all_tasks_blocked()
+        assert diary.moments == ["connected", "request"]
+    assert "failed at 'connected'" in caplog.text
+
+
+async def test_a_slow_plugin_delays_nobody_and_misses_requests_first(autojump_clock):
+    diary = Diary(pause=100)
+    options = HubOptions(hook_queue=8, window=1)
+    async with open_world(plugins=[diary], options=options) as world:
+        async with world.open_client() as client:
+            begun = trio.current_time()
+            for _ in range(100):
+                await client.request("ping")
+            assert trio.current_time() - begun < 1
+        await trio.sleep(10_000)
+    assert diary.moments.count("request") == 4  # half the queue, no more
+    assert diary.moments[0] == "connected"
+    assert diary.moments[-2:] == ["disconnected", "expired"]
+
+
+async def test_without_plugins_there_is_no_hook_task(autojump_clock):
+    async with open_world() as world:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with world.open_link() as link:
+            await link.receive()
+            quiet = trio.lowlevel.current_statistics().tasks_living - tasks
+    async with open_world(plugins=[Diary()]) as world:
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        async with world.open_link() as link:
+            await link.receive()
+            assert trio.lowlevel.current_statistics().tasks_living - tasks == quiet + 1

@@ -1,0 +1,82 @@
+"""What came and was not handled, and how far it was handled."""
+
+import pytest
+import trio
+
+from trio_hub import Closed, Event, Gap
+from trio_hub.peer.mailbox import Mailbox, Position
+
+
+def at(n, id="a"):
+    return Position(id, n)
+
+
+def filled(count, limit=100):
+    mailbox = Mailbox(limit, at(0))
+    for n in range(count):
+        mailbox.put(Event("e", n), at(n + 1))
+    return mailbox
+
+
+async def test_an_event_is_handled_when_the_next_is_asked_for():
+    mailbox = filled(3)
+    assert (await mailbox.take()).data == 0
+    assert mailbox.position == at(0)
+    assert (await mailbox.take()).data == 1
+    assert (mailbox.position, mailbox.handled) == (at(1), 1)
+    mailbox.settle()
+    assert (mailbox.position, mailbox.handled) == (at(2), 2)
+
+
+async def test_a_gap_stands_where_it_is_and_what_is_behind_it_is_whole():
+    mailbox = filled(2)
+    mailbox.put(Gap("expired", 1), at(1, "b"))
+    mailbox.put(Event("e", "after"), at(2, "b"))
+    assert [each.data for each in await mailbox.take_all()] == [0, 1]
+    with pytest.raises(Gap):
+        await mailbox.take_all()
+    assert mailbox.position == at(2)  # who dies here is told of the gap again
+    assert [each.data for each in await mailbox.take_all()] == ["after"]
+    assert mailbox.position == at(1, "b")
+
+
+async def test_taking_waits_and_a_cancel_takes_nothing(autojump_clock):
+    mailbox = filled(0)
+    with trio.move_on_after(1):
+        await mailbox.take()
+    mailbox.put(Event("e", 0), at(1))
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await mailbox.take()
+    assert (await mailbox.take()).data == 0
+
+
+async def test_a_full_mailbox_asks_to_wait_until_there_is_room(autojump_clock):
+    mailbox = filled(3, limit=3)
+    with trio.move_on_after(1) as scope:
+        await mailbox.wait_for_room()
+    assert scope.cancelled_caught
+    await mailbox.take()
+    await mailbox.wait_for_room()
+
+
+async def test_the_end_comes_after_everything_else():
+    mailbox = filled(1)
+    mailbox.end(Closed("over"))
+    assert (await mailbox.take()).data == 0
+    for _ in range(2):
+        with pytest.raises(Closed):
+            await mailbox.take()
+
+
+async def test_the_end_wakes_whoever_waits(autojump_clock):
+    mailbox = filled(0)
+
+    async def wait():
+        with pytest.raises(Closed):
+            await mailbox.take()
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        mailbox.end(Closed("over"))

@@ -1,0 +1,85 @@
+"""The examples, as a user runs them, and the README."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+from websockets.sync.client import connect
+
+from tests.processes import program, run
+from trio_hub import RequestFailed, open_client
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture
+async def a_while():
+    with trio.fail_after(30):
+        yield
+
+
+@pytest.mark.usefixtures("a_while")
+async def test_quick_start_prints_what_it_says():
+    ended = await run(sys.executable, str(EXAMPLES / "quick_start.py"))
+    assert ended.stdout.decode() == "tick {'n': 0}\ntick {'n': 1}\ntick {'n': 2}\n"
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_the_readme_shows_the_quick_start():
+    (program_shown,) = re.findall(r"```python\n(import trio\n.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    code = (EXAMPLES / "quick_start.py").read_text()
+    main = code[code.index("async def main") : code.index("if __name__")].strip()
+    assert main in program_shown
+
+
+def test_the_readme_repeats_the_promise_of_the_docs():
+    promise = "There is never a silent hole. A request is carried out once"
+    for page in ("README.md", "docs/index.rst"):
+        assert promise in re.sub(r"\s+", " ", (ROOT / page).read_text().replace("> ", ""))
+
+
+@pytest.mark.usefixtures("a_while")
+async def test_echo_echoes_text_and_binary_to_a_foreign_client():
+    def talk(url):
+        with connect(url, compression=None) as socket:
+            for message in ("héllo", b"\x00\xff", "x" * 100_000, b""):
+                socket.send(message)
+                assert socket.recv() == message
+
+    async with program(sys.executable, str(EXAMPLES / "echo.py")) as server:
+        await trio.to_thread.run_sync(talk, await server.line())
+
+
+@pytest.mark.usefixtures("a_while")
+async def test_the_embedded_broker_has_users_rights_and_an_action_of_its_own():
+    async with program(sys.executable, str(EXAMPLES / "topic_broker.py")) as server:
+        url = await server.line()
+        async with (
+            open_client(url, token="secret-of-ann") as ann,
+            open_client(url, token="secret-of-bob") as bob,
+        ):
+            await bob.subscribe("ann.news")
+            await bob.subscribe("clock")
+            await ann.publish("ann.news", "said", {"n": 1})
+            heard = {(await bob.receive()).name for _ in range(2)}
+            assert heard == {"said", "time"}
+            with pytest.raises(RequestFailed, match="403"):
+                await ann.publish("bob.news", "said", {})
+            await bob.unsubscribe("clock")
+            reply = await ann.request("roll", {"topic": "ann.news", "dice": 2})
+            while (event := await bob.receive()).name != "rolled":
+                pass
+            assert event.data == {"by": "ann", "total": reply["total"]}
+            with pytest.raises(RequestFailed, match=re.escape("$.dice")):
+                await ann.request("roll", {"topic": "ann.news", "dice": 99})
+
+
+@pytest.mark.usefixtures("a_while")
+async def test_the_console_less_command_says_what_is_missing(tmp_path):
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
+    ended = await run("/usr/bin/env", f"PYTHONPATH={tmp_path}:{ROOT}", sys.executable, "-m", "trio_hub", "serve")
+    assert ended.returncode == 1
+    assert b"extra `cli`" in ended.stderr
