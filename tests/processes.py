@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections import deque
 from contextlib import asynccontextmanager
 
 import trio
@@ -18,7 +19,7 @@ class Program:
     def __init__(self, process: trio.Process) -> None:
         self.process = process
         self._rest = b""
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
         self.errors = b""
         self.has_said = trio.Event()
 
@@ -28,8 +29,9 @@ class Program:
             data = await self.process.stdout.receive_some(65536)
             if not data:
                 raise EOFError(self.errors.decode())
-            *self._lines, self._rest = (self._rest + data).split(b"\n")
-        return self._lines.pop(0).decode()
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            self._lines.extend(lines)
+        return self._lines.popleft().decode()
 
     async def collect_errors(self) -> None:
         async for data in self.process.stderr:
