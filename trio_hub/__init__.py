@@ -31,8 +31,10 @@ from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.messages import CloseCode, CloseReason, Event
 from trio_hub.options import ClientOptions, HubOptions, LinkOptions, OpeningOptions, OutboxOptions
-from trio_hub.peer.client import Client, Connected, Lost, Position, open_client
+from trio_hub.peer.client import Client, open_client
 from trio_hub.peer.connection import Connection
+from trio_hub.peer.lifeline import Connected, Lost
+from trio_hub.peer.mailbox import Position
 from trio_hub.peer.questions import Question
 from trio_hub.server import Server
 from trio_hub.session import Credentials, Session

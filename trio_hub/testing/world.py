@@ -13,7 +13,8 @@ from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, request_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import ClientOptions, LinkOptions
-from trio_hub.peer.client import Client, Position
+from trio_hub.peer.client import Client
+from trio_hub.peer.mailbox import Position
 from trio_hub.server import Server
 from trio_hub.testing.cable import Cable
 from trio_hub.testing.weather import Weather

@@ -1,0 +1,128 @@
+"""What a client and its hub have said to each other, across links: numbers, acknowledgements, what is still open.
+
+Decisions only; the links come and go elsewhere (`lifeline`). What comes is sorted: events and gaps go into the
+mailbox, replies to their questions. What the program says goes to the link there is; what had no answer when a link
+died is said again on the next one, in the order of its numbers, and the hub knows it by them.
+
+A hello tells of a new connection id. On a fresh link that means that the hub knows nothing of us, and requests that
+were sent are in doubt. In the midst of a link it means only that events were lost.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_hub.errors import Gap, PeerFault
+from trio_hub.link.link import Link
+from trio_hub.messages import HELLO, Ack, AckReplies, CloseCode, Event, Reply, Resumed
+from trio_hub.options import ClientOptions
+from trio_hub.peer.mailbox import Mailbox, Position
+from trio_hub.peer.questions import Question, Questions
+from trio_hub.wire.codecs import V1_JSON, FromServer
+
+__all__ = ["Conversation"]
+
+
+class Conversation:
+    """One client's conversation with its hub. `link` is the link that was greeted, None while there is none."""
+
+    def __init__(self, position: Position | None, options: ClientOptions) -> None:
+        self.mailbox = Mailbox(options.mailbox, position)
+        self.questions = Questions(V1_JSON, options.in_flight, self.say)
+        self.link: Link | None = None
+        self.id = position.connection_id if position else None
+        self._next = position.next if position else 0
+        self._ack_every = options.ack_every
+        self._acked = -1  # the highest event number of which the hub was told that it is handled
+        self._acked_replies = 0
+        self._handled_when_acked = 0
+
+    def wish(self) -> dict[str, str]:
+        """Return the members of the query that ask to go on where we are."""
+        return {} if self.id is None else {"connection_id": self.id, "sequence_number": str(self._next)}
+
+    # -- hearing
+
+    def begin_on(self, link: Link, said: FromServer) -> bool:
+        """Heed a fresh link's first message; return whether it goes on where the last link ended.
+
+        Raises `PeerFault` for anything but a hello or what we wished for.
+        """
+        if isinstance(said, Resumed):
+            if said.connection_id != self.id or said.next != self._next:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, "resumed something else than was asked for")
+            self.questions.begin_after(said.requests)
+        elif isinstance(said, Event) and said.name == HELLO:
+            self._begin_anew(said)
+            self.questions.doubt()
+        else:
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "said something before hello or resumed")
+        self.link = link
+        for question in self.questions.open:
+            self.send(question)
+        if isinstance(said, Resumed):
+            self._acked, self._acked_replies = -1, 0  # what was said last may have died with the last link
+            self.acknowledge()
+            return True
+        return False
+
+    def hear(self, said: FromServer) -> None:
+        """Heed any later message. Raises `PeerFault` for what cannot come then."""
+        if isinstance(said, Reply):
+            self.questions.answer(said)
+        elif isinstance(said, Resumed):
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "resumed in the midst of a link")
+        elif said.name == HELLO:
+            self._begin_anew(said)
+        else:
+            assert self.id is not None
+            event = attrs.evolve(said, number=self._next)
+            self._next += 1
+            self.mailbox.put(event, Position(self.id, self._next))
+
+    def _begin_anew(self, hello: Event) -> None:
+        """Go on under the id of this hello, behind a gap if there was another id before."""
+        match hello.data:
+            case {"connection_id": str(id)}:
+                had_one, self.id, self._next, self._acked = self.id is not None, id, 1, -1
+            case _:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, "hello without a connection_id")
+        match hello.data.get("gap"):
+            case {"reason": str(reason), "last": int() | None as last}:
+                self.mailbox.put(Gap(reason, last), Position(id, 1))
+            case _ if had_one:
+                self.mailbox.put(Gap("unknown", None), Position(id, 1))
+            case _:
+                self.mailbox.position = Position(id, 1)
+
+    # -- saying
+
+    def say(self, text: str) -> None:
+        """Say something if there is a link."""
+        if self.link is not None:
+            self.link.post(text)
+            self.link.writer.flush()
+
+    def send(self, question: Question) -> None:
+        """Ask a question, now or on the next link."""
+        if self.link is not None:
+            question.sent = True
+            self.say(question.text)
+
+    def acknowledge(self) -> None:
+        """Tell the hub which events are handled and which replies have come, where it does not know."""
+        if self.link is None:
+            return
+        position, replies = self.mailbox.position, self.questions.answered_up_to
+        self._handled_when_acked = self.mailbox.handled
+        if position is not None and position.connection_id == self.id and position.next - 1 > self._acked:
+            self._acked = position.next - 1
+            self.say(V1_JSON.encode(Ack(self._acked, self.id)))
+        if replies > self._acked_replies:
+            self._acked_replies = replies
+            self.say(V1_JSON.encode(AckReplies(replies)))
+
+    def acknowledge_if_due(self) -> None:
+        """Acknowledge when so much was handled that it should not wait."""
+        if self.mailbox.handled - self._handled_when_acked >= self._ack_every:
+            self.acknowledge()

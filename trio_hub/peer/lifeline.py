@@ -1,0 +1,127 @@
+"""Link after link to the same hub: dial, live, back off, dial again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import trio
+
+from trio_hub.errors import Closed, HubError, LinkLost, PeerFault, Refused
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.link.opening import Address, OpenStream, dial
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.options import ClientOptions
+from trio_hub.peer.backoff import Backoff, comes_back
+from trio_hub.peer.conversation import Conversation
+from trio_hub.wire.codecs import V1_JSON
+
+__all__ = ["Connected", "Lifeline", "Lost"]
+
+
+@attrs.frozen
+class Connected:
+    """There is a link. `resumed` says that it goes on where the last one ended, with nothing lost."""
+
+    connection_id: str
+    resumed: bool
+
+
+@attrs.frozen
+class Lost:
+    """The link is gone, or none came about; the next dial is in `retry_in` seconds."""
+
+    close: CloseReason
+    retry_in: float
+
+
+class Lifeline:
+    """Keeps a conversation supplied with links. `on_status` is told of each that came or was lost; it never waits."""
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        address: Address,
+        headers: Mapping[str, str],
+        *,
+        open_stream: OpenStream,
+        on_status: Callable[[Connected | Lost], None],
+        options: ClientOptions,
+    ) -> None:
+        self._conversation = conversation
+        self._address = address
+        self._headers = headers
+        self._open_stream = open_stream
+        self._on_status = on_status
+        self._options = options
+        self._heart = Heart(options.link)
+        self._backoff = Backoff(options)
+
+    async def run(self) -> HubError:
+        """Live on link after link; return why there is no sense in another."""
+        async with open_tasks() as tasks:
+            tasks.start_soon(self._heart.run)
+            while True:
+                lost = await self._live_on_one_link()
+                if not comes_back(lost):
+                    break
+                wait = self._backoff.after(lost)
+                self._on_status(Lost(lost.close, wait))
+                await trio.sleep(wait)
+            tasks.cancel_scope.cancel()
+        return lost if isinstance(lost, Refused) else Closed(f"the server closed: {lost}", lost.close)
+
+    async def _live_on_one_link(self) -> LinkLost:
+        """Dial, and live until that link has ended; return how it did."""
+        try:
+            link = await dial(
+                self._address.with_query(self._conversation.wish()),
+                subprotocols=[V1_JSON.subprotocol or ""],
+                headers=self._headers,
+                open_stream=self._open_stream,
+                options=self._options.link,
+                opening=self._options.opening,
+            )
+        except LinkLost as lost:
+            return lost
+        self._heart.watch(link)
+        async with open_tasks() as tasks:
+            tasks.start_soon(link.writer.run)
+            tasks.start_soon(self._acknowledge_now_and_then)
+            try:
+                await self._listen(link)
+            finally:
+                self._conversation.link = None
+                self._heart.forget(link)
+                await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
+            tasks.cancel_scope.cancel()
+        assert link.closed is not None
+        return LinkLost(link.closed)
+
+    async def _listen(self, link: Link) -> None:
+        """Hear what comes on this link, until it has ended."""
+        conversation = self._conversation
+        try:
+            if link.subprotocol != V1_JSON.subprotocol:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, f"the server does not speak {V1_JSON.subprotocol}")
+            while True:
+                for message in await link.receive():
+                    for said in V1_JSON.from_server(message):
+                        if conversation.link is link:
+                            conversation.hear(said)
+                        else:
+                            resumed = conversation.begin_on(link, said)
+                            self._backoff.reset()
+                            self._on_status(Connected(conversation.id or "", resumed))
+                await conversation.mailbox.wait_for_room()
+        except PeerFault as fault:
+            link.end(CloseReason(fault.code, fault.reason))
+        except LinkLost:
+            return
+
+    async def _acknowledge_now_and_then(self) -> None:
+        while True:
+            await trio.sleep(self._options.ack_after)
+            self._conversation.acknowledge()
