@@ -218,10 +218,12 @@ class Server:
         origin = head.headers.get("origin")
         if origin is not None and origin not in self._origins and urlsplit(origin).netloc != head.headers.get("host"):
             raise HTTPFault(403, "Pages of this origin may not connect")
-        if self.hub.statistics().index.connections >= self.options.connections:
+        resume = _resume_wish(head.query)
+        topics = _topics_wish(head.query, self.options.topics)
+        if not self.hub.has_room_for(resume):
             raise HTTPFault(503, "There are too many connections", {"Retry-After": "5"})
         codec = next((CODECS[name] for name in head.subprotocols if name in CODECS), CODECS[None])
-        return _Wish(codec, _resume_wish(head.query), _topics_wish(head.query, self.options.topics))
+        return _Wish(codec, resume, topics)
 
     async def _session(self, head: RequestHead) -> Session | None:
         """Return who asks, or None where they must say so in band. Raises `HTTPFault` for a token that is no good."""

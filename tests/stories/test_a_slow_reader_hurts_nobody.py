@@ -10,14 +10,24 @@ from trio_hub import (
     HubOptions,
     OutboxOptions,
     Reach,
+    Refused,
     Router,
     everyone,
+    topic,
 )
 from trio_hub.testing import Cable, open_world
 from trio_hub.wire.codecs import V1_JSON
 
 OPTIONS = HubOptions(outbox=OutboxOptions(count=200, size=200_000, kept_count=50, kept_size=50_000))
 BIG = "x" * 1000
+
+
+async def until_the_gap(client):
+    try:
+        async for _ in client:
+            pass
+    except Gap as gap:
+        return gap
 
 
 async def test_a_stopped_reader_is_told_in_band_and_stays(autojump_clock):
@@ -126,3 +136,35 @@ async def test_a_wide_publish_lets_others_have_their_turn(autojump_clock, count)
         tasks.cancel_scope.cancel()
     assert published.offered == count
     assert turns >= count // 100
+
+
+async def test_who_missed_the_hello_of_the_gap_is_told_when_it_comes_back(autojump_clock):
+    """The gap was told on a link that died before it was read: the old id still leads to the connection."""
+    async with open_world(options=OPTIONS) as world, world.open_client(topics=["town"]) as slow:
+        before = slow.position
+        slow.weather.stall()
+        for n in range(1000):
+            await world.server.publish(Event("tick", {"n": n, "big": BIG}), to=everyone())
+        (connection,) = world.server.hub.connections()
+        assert connection.id != before.connection_id
+        slow.weather.abandon()  # what was stalled never arrives
+        gap = await until_the_gap(slow)
+        assert gap.reason == "overflow"
+        assert gap.last >= before.next - 1
+        assert world.server.hub.connections() == [connection]
+        await world.server.publish(Event("last", {"n": -1}), to=topic("town"))  # its topics are still its own
+        while (await slow.receive()).name != "last":
+            pass
+        assert connection.statistics().links == 2
+
+
+async def test_a_full_hub_still_takes_back_those_who_have_a_place(autojump_clock):
+    options = HubOptions(connections=1)
+    async with open_world(options=options) as world, world.open_client() as client:
+        with pytest.raises(Refused) as caught:
+            async with world.open_link():
+                pass
+        assert caught.value.status == 503
+        client.weather.cut_once()
+        await world.server.publish(Event("tick", {"n": 1}), to=everyone())
+        assert (await client.receive()).data == {"n": 1}

@@ -10,16 +10,13 @@ import re
 import secrets
 import socket
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
 from trio_hub.messages import HELLO, Event
 from trio_hub.options import HubOptions
 from trio_hub.wire.codecs import Body
-
-if TYPE_CHECKING:
-    from trio_hub.peer.connection import Connection
 
 __all__ = ["Former", "Greeter", "is_connection_id"]
 
@@ -40,11 +37,11 @@ def _random(length: int) -> str:
 
 @attrs.frozen
 class Former:
-    """An id that is no more: why, the last number written under it, and the connection if it goes on under another."""
+    """An id that is no more: why, the last number written under it, and the id that its connection got instead."""
 
     reason: str
     last: int | None
-    connection: Connection | None = None
+    successor: str | None = None
 
 
 class Greeter:

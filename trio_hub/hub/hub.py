@@ -284,12 +284,12 @@ class Hub:
     def _resume(self, link: Link, session: Session, codec: Codec, id: str, wanted: int) -> Connection | Former:
         """Hand the link over to the connection with this id, or return why there is none for this client."""
         former = None
-        connection = self._index.get(id)
-        if connection is None:
-            former = self._greeter.former(id)
-            connection = former.connection
-        if connection is None or self._index.get(connection.id) is not connection:
-            return former or Former("unknown", None)
+        while (connection := self._index.get(id)) is None:
+            found = self._greeter.former(id)
+            former = former or found
+            if found.successor is None:
+                return former
+            id = found.successor
         if connection.user != session.user or connection.codec is not codec:
             return Former("unknown", None)  # somebody else's: it must not even be told that it exists
         connection.session = session
@@ -315,7 +315,7 @@ class Hub:
         gap = Former(reason, None)
         if not outbox.untouched:
             id = self._greeter.new_id()
-            gap = Former(reason, outbox.next_number - 1 if last is None else last, connection)
+            gap = Former(reason, outbox.next_number - 1 if last is None else last, id)
             self._greeter.remember(connection.id, gap)
             self._index.rename(connection, id)
         connection.restart(id, self._greeter.hello(id, gap), reason)
@@ -345,6 +345,12 @@ class Hub:
     def select(self, target: Target) -> list[Connection]:
         """Return the connections that a target stands for at this moment."""
         return list(self._index.select(target))
+
+    def has_room_for(self, resume: tuple[str, int] | None) -> bool:
+        """Whether one more may come: the hub is not full, or it has a place here already."""
+        if self._index.statistics().connections < self.options.connections:
+            return True
+        return resume is not None and self._index.get(resume[0]) is not None
 
     def connections(self) -> list[Connection]:
         """Return every connection, away or not."""
