@@ -163,7 +163,7 @@ async def test_the_hub_is_restarted_with_its_index(autojump_clock, caplog):
         honest = connection.outbox
 
         class Broken:
-            def offer(self, body):
+            def offer_all(self, bodies, size):
                 raise ZeroDivisionError
 
         connection.outbox = Broken()

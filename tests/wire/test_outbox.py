@@ -208,6 +208,17 @@ def test_an_event_too_many_is_refused_and_changes_nothing(acknowledged):
 
 
 @both_modes
+def test_several_events_are_taken_together_or_not_at_all(acknowledged):
+    outbox = outbox_of(A, acknowledged=acknowledged, count=4, size=4 * UNIT)
+    before = outbox.statistics()
+    assert not outbox.offer_all([B, C, D], size_of([B, C, D]))
+    assert not outbox.offer_all([B, C], size_of([B, C]) + 1)
+    assert outbox.statistics() == before
+    assert outbox.offer_all([B, C], size_of([B, C]))
+    assert outbox.take(EVERYTHING) == [HELLO, A, B, C]
+
+
+@both_modes
 def test_a_byte_too_many_is_refused(acknowledged):
     outbox = outbox_of(A, acknowledged=acknowledged, size=3 * UNIT)
     assert not outbox.offer(body(1))
@@ -370,6 +381,14 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
             assert self.outbox.offer(one) is fits
             if fits:
                 self.said.append(one)
+
+    @rule(some=st.lists(bodies, min_size=1, max_size=8))
+    def offer_all(self, some):
+        held = self.said[self.forgotten :]
+        fits = len(held) + len(some) <= self.options.count and size_of(held) + size_of(some) <= self.options.size
+        assert self.outbox.offer_all(some, size_of(some)) is fits
+        if fits:
+            self.said += some
 
     @rule(most=st.one_of(st.integers(1, 5).map(lambda units: units * UNIT), st.just(EVERYTHING)))
     def take(self, most):

@@ -5,8 +5,8 @@ hub task takes all that is there, offers each to its recipients' outboxes (a pla
 touched connection once. So a burst costs each recipient one system call, and nobody waits for anybody. Arriving,
 leaving, subscribing are plain calls on the index, made at once by whoever has reason to: there is one thread.
 
-If the hub's own loop fails, it is started again with its index, and the publish it failed at is left behind; failing
-more than five times within ten seconds ends it with that error.
+If the hub's own loop fails, it is started again with its index, and what it failed at is left behind; failing more
+than five times within ten seconds ends it with that error.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Hub:
         if event.name in _RESERVED:
             raise Misuse(f"an event cannot be called {event.name!r}")
         if event.broadcast is None:
-            event = attrs.evolve(event, broadcast=to.public())
+            event = Event(event.name, event.data, to.public())
         served = trio.Event() if wait_for is Reach.OFFERED else None
         return _Publication(Body(event), to, Editing(event, editors) if editors else None, served)
 
@@ -201,41 +201,73 @@ class Hub:
             while not self._inbox:
                 await self._news.park()
             touched: dict[Connection, None] = {}
+            left = min(len(self._inbox), self.options.batch)
             try:
-                for _ in range(min(len(self._inbox), self.options.batch)):
-                    await self._deliver(self._inbox.popleft(), touched)
+                while left:
+                    burst = self._next_burst(left)
+                    left -= len(burst)
+                    await self._deliver(burst, touched)
             finally:
                 self._room.unpark_all()
                 for connection in touched:
                     connection.flush()
             await trio.lowlevel.checkpoint()
 
-    async def _deliver(self, publication: _Publication, touched: dict[Connection, None]) -> None:
-        """Offer one event to everyone it is for. Yields now and then, so that many recipients hold up nobody."""
-        yield_every = self.options.yield_every
-        recipients = self._index.select(publication.target)
-        if len(recipients) > yield_every:
-            recipients = list(recipients)
-        body, editing = publication.body, publication.editing
+    def _next_burst(self, most: int) -> list[_Publication]:
+        """Take from the inbox what can be offered in one go: publishes to one target, or one that is edited."""
+        inbox = self._inbox
+        burst = [inbox.popleft()]
+        if burst[0].editing is None:
+            while len(burst) < most and inbox[0].target == burst[0].target and inbox[0].editing is None:
+                burst.append(inbox.popleft())
+        return burst
+
+    async def _deliver(self, burst: list[_Publication], touched: dict[Connection, None]) -> None:
+        """Offer a burst to everyone it is for. Yields now and then, so that many recipients hold up nobody."""
+        recipients = list(self._index.select(burst[0].target))
+        offer = self._offer if burst[0].editing is None else self._offer_edited
+        step = self.options.yield_every
         try:
-            for count, connection in enumerate(recipients, 1):
-                if count % yield_every == 0:
+            for start in range(0, len(recipients), step):
+                if start:
                     await trio.lowlevel.checkpoint()
-                if editing is not None:
-                    edited = editing.body_for(connection)
-                    if edited is None:
-                        continue
-                    body = edited
-                if not connection.outbox.offer(body):
-                    self._overflow(connection, body)
-                touched[connection] = None
-                publication.offered += 1
+                offer(burst, recipients[start : start + step], touched)
         finally:
-            self._counts.offered += publication.offered
-            if editing is not None:
-                self._counts.editor_failures += editing.failures
-            if publication.served is not None:
-                publication.served.set()
+            for publication in burst:
+                self._counts.offered += publication.offered
+                if publication.served is not None:
+                    publication.served.set()
+
+    def _offer(self, burst: list[_Publication], recipients: list[Connection], touched: dict[Connection, None]) -> None:
+        """Offer every event to every recipient: one call for each recipient, not for each event."""
+        bodies = [publication.body for publication in burst]
+        size = sum([body.size for body in bodies])
+        for connection in recipients:
+            if not connection.outbox.offer_all(bodies, size):
+                for body in bodies:
+                    if not connection.outbox.offer(body):
+                        self._overflow(connection, body)
+            touched[connection] = None
+        for publication in burst:
+            publication.offered += len(recipients)
+
+    def _offer_edited(
+        self, burst: list[_Publication], recipients: list[Connection], touched: dict[Connection, None]
+    ) -> None:
+        """Offer one event to every recipient, in the form that its editors make for them."""
+        (publication,) = burst
+        editing = publication.editing
+        assert editing is not None
+        failures = editing.failures
+        for connection in recipients:
+            body = editing.body_for(connection)
+            if body is None:
+                continue
+            if not connection.outbox.offer(body):
+                self._overflow(connection, body)
+            touched[connection] = None
+            publication.offered += 1
+        self._counts.editor_failures += editing.failures - failures
 
     def _overflow(self, connection: Connection, body: Body) -> None:
         """Too much is owed. Who is here is told in band and stays; who is away is given up, and told on return."""

@@ -22,8 +22,8 @@ from trio_hub.options import LinkOptions
 
 __all__ = ["Writer"]
 
-Source = Callable[[int], bytes]
-"""Returns about so many bytes of finished frames that are to be written now; ``b""`` for none."""
+Source = Callable[[int], tuple[bytes, bool]]
+"""Returns about so many bytes of finished frames that are to be written now, and whether there may be more."""
 
 
 class Writer:
@@ -83,7 +83,11 @@ class Writer:
         """Write what is owed, in one system call if the socket takes it; leave the rest to `run`. Never waits."""
         if self.busy or self._stopped:
             return
-        while data := self._next_piece():
+        more = True
+        while more:
+            data, more = self._next_piece()
+            if not data:
+                return
             try:
                 taken = self._transport.write_now(data)
             except LinkLost as lost:
@@ -98,8 +102,11 @@ class Writer:
     async def run(self) -> None:
         """The writer task: write what `flush` could not, and all that is owed by then, until stopped. Never raises.
 
-        A cancel leaves the writer in order: another `run` goes on at the byte where this one stopped.
+        A cancel leaves the writer in order: another `run` goes on at the byte where this one stopped. A second one
+        beside the first returns at once.
         """
+        if self.running:
+            return
         self.running = True
         try:
             while not self._stopped:
@@ -108,7 +115,7 @@ class Writer:
                 while self._in_hand:
                     taken = await self._transport.write(self._in_hand)
                     self.written += taken
-                    self._in_hand = self._in_hand[taken:] or memoryview(self._next_piece())
+                    self._in_hand = self._in_hand[taken:] or memoryview(self._next_piece()[0])
                 self.busy = False
                 self._room.unpark_all()
         except trio.EndOfChannel:
@@ -118,16 +125,16 @@ class Writer:
         finally:
             self.running = False
 
-    def _next_piece(self) -> bytes:
+    def _next_piece(self) -> tuple[bytes, bool]:
         if self._queue:
             data = b"".join(self._queue)
             self._queue.clear()
             self._queue_size = 0
             self._room.unpark_all()
-            return data
+            return data, True
         if self._source is not None and not self._last:
             return self._source(self._options.piece_size)
-        return b""
+        return b"", False
 
     async def wait_for_room(self) -> None:
         """Wait until the queue is below its bound, or there is no hope."""

@@ -119,10 +119,13 @@ class Connection:
         if self._link is not None:
             self._link.writer.flush()
 
-    def _draw(self, most: int) -> bytes:
-        first = self.outbox.next_number
-        bodies = self.outbox.take(most)
-        return self.codec.frames(bodies, first) if bodies else b""
+    def _draw(self, most: int) -> tuple[bytes, bool]:
+        outbox = self.outbox
+        first = outbox.next_number
+        bodies = outbox.take(most)
+        if not bodies:
+            return b"", False
+        return self.codec.frames(bodies, first), bool(outbox.owed)
 
     def restart(self, id: str, hello: Body, reason: str) -> None:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""

@@ -145,16 +145,25 @@ class _Compat(_Json):
     acknowledges: ClassVar[bool] = False
     batches: ClassVar[bool] = False
 
+    def __init__(self) -> None:
+        # Recipients flushed one after the other are mostly owed the same events, and only their numbers differ: a
+        # form of all the frames, with blanks for numbers of one length, is filled in by a single formatting.
+        self._form = b""
+        self._form_for: list[Body] = []
+        self._form_length = 0  # of the numbers' text
+
     def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        tail = b"%d}" % first
         if len(bodies) == 1:
-            tail = b"%d}" % first
             return bodies[0].compat_beginning(len(tail)) + tail
-        parts = []
-        for number, body in enumerate(bodies, first):
-            tail = b"%d}" % number
-            parts.append(body.compat_beginning(len(tail)))
-            parts.append(tail)
-        return b"".join(parts)
+        numbers = range(first, first + len(bodies))
+        if len(tail) != len(b"%d}" % (numbers.stop - 1)):  # between 9 and 10, 99 and 100 ...
+            return b"".join([self.frames([body], number) for number, body in zip(numbers, bodies, strict=True)])
+        if len(tail) != self._form_length or bodies != self._form_for:
+            beginnings = [body.compat_beginning(len(tail)) for body in bodies]
+            self._form = b"".join([beginning.replace(b"%", b"%%") + b"%d}" for beginning in beginnings])
+            self._form_for, self._form_length = list(bodies), len(tail)
+        return self._form % tuple(numbers)
 
 
 class _V1Json(_Json):

@@ -20,6 +20,7 @@ cursor back to n brings everything else; otherwise something is lost, and the on
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 import attrs
 
@@ -45,10 +46,11 @@ class OutboxStatistics:
 class Outbox:
     """The events of one connection id, from the moment they are owed until nobody can ask for them again.
 
-    `hello` is event 0. `acknowledged` says whether the client acknowledges events.
+    `hello` is event 0. `acknowledged` says whether the client acknowledges events. `owed` is what has no number yet:
+    for reading only.
     """
 
-    __slots__ = ("_acknowledged", "_kept", "_kept_size", "_options", "_owed", "_owed_size", "next_number")
+    __slots__ = ("_acknowledged", "_kept", "_kept_size", "_options", "_owed_size", "next_number", "owed")
 
     def __init__(self, hello: Body, options: OutboxOptions, *, acknowledged: bool) -> None:
         self._options = options
@@ -59,13 +61,13 @@ class Outbox:
         """Forget everything and begin anew with `hello` as event 0: a new connection id."""
         self._kept: deque[Body] = deque()
         self._kept_size = 0
-        self._owed: deque[Body] = deque((hello,))
+        self.owed: list[Body] = [hello]
         self._owed_size = hello.size
         self.next_number = 0
 
     def shed(self) -> None:
         """Owe nothing but the hello. For an outbox that is `untouched`."""
-        self.restart(self._owed[0])
+        self.restart(self.owed[0])
 
     @property
     def first_kept(self) -> int:
@@ -79,18 +81,30 @@ class Outbox:
 
     def statistics(self) -> OutboxStatistics:
         """Return what is held at this moment."""
-        return OutboxStatistics(len(self._owed), self._owed_size, len(self._kept), self._kept_size, self.next_number)
+        return OutboxStatistics(len(self.owed), self._owed_size, len(self._kept), self._kept_size, self.next_number)
 
     def offer(self, body: Body) -> bool:
         """Owe `body` to the client; False, and nothing is changed, when that would exceed the bounds."""
         options = self._options
         if (
             self._owed_size + self._kept_size + body.size > options.size
-            or len(self._owed) + len(self._kept) >= options.count
+            or len(self.owed) + len(self._kept) >= options.count
         ):
             return False
-        self._owed.append(body)
+        self.owed.append(body)
         self._owed_size += body.size
+        return True
+
+    def offer_all(self, bodies: Sequence[Body], size: int) -> bool:
+        """Owe all of `bodies`, which are `size` together; False, and nothing is changed, when not all can be."""
+        options = self._options
+        if (
+            self._owed_size + self._kept_size + size > options.size
+            or len(self.owed) + len(self._kept) + len(bodies) > options.count
+        ):
+            return False
+        self.owed += bodies
+        self._owed_size += size
         return True
 
     def take(self, most: int) -> list[Body]:
@@ -98,34 +112,37 @@ class Outbox:
 
         The first of the returned events has the number that `next_number` had before.
         """
-        owed, kept = self._owed, self._kept
-        if len(owed) == 1 and not kept:  # the common case of a quick client, without a loop
-            taken = [owed.popleft()]
+        taken, kept, options = self.owed, self._kept, self._options
+        size = self._owed_size
+        fits = len(kept) + len(taken) <= options.kept_count and self._kept_size + size <= options.kept_size
+        if size <= most and (fits or not self._acknowledged):  # the common case: everything, without a loop
+            self.owed = []
         else:
             taken = self._choose(most)
-        for body in taken:
-            self._owed_size -= body.size
-            self._kept_size += body.size
-        kept.extend(taken)
+            size = sum([body.size for body in taken])
+        kept += taken
+        self._owed_size -= size
+        self._kept_size += size
         self.next_number += len(taken)
-        if not self._acknowledged:
+        if not (fits or self._acknowledged):
             self._forget_oldest()
         return taken
 
     def _choose(self, most: int) -> list[Body]:
         """Take from the owed what fits into `most` bytes and, with acknowledgements, into what may be kept."""
-        owed, options = self._owed, self._options
+        owed, options = self.owed, self._options
         count, room = len(owed), options.size
         if self._acknowledged:
             count = min(count, options.kept_count - len(self._kept))
             room = options.kept_size - self._kept_size
-        taken: list[Body] = []
-        size = 0
-        while len(taken) < count and size < most:
-            if size + owed[0].size > room and (taken or self._kept):
+        chosen = size = 0
+        while chosen < count and size < most:
+            if size + owed[chosen].size > room and (chosen or self._kept):
                 break
-            size += owed[0].size
-            taken.append(owed.popleft())
+            size += owed[chosen].size
+            chosen += 1
+        taken = owed[:chosen]
+        del owed[:chosen]
         return taken
 
     def _forget_oldest(self) -> None:
@@ -150,10 +167,10 @@ class Outbox:
         """
         if not self.first_kept <= wanted <= self.next_number:
             return False
-        for _ in range(self.next_number - wanted):
-            body = self._kept.pop()
-            self._kept_size -= body.size
-            self._owed.appendleft(body)
-            self._owed_size += body.size
+        again = [self._kept.pop() for _ in range(self.next_number - wanted)]
+        size = sum([body.size for body in again])
+        self._kept_size -= size
+        self._owed_size += size
+        self.owed[:0] = reversed(again)
         self.next_number = wanted
         return True
