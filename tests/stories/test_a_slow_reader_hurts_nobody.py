@@ -124,6 +124,9 @@ async def test_a_wide_publish_lets_others_have_their_turn(autojump_clock, count)
         def offer_all(self, bodies, size):
             return True
 
+        def pass_on(self, body):
+            return False
+
         def flush(self):
             pass
 

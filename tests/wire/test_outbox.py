@@ -390,6 +390,20 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
         if fits:
             self.said += some
 
+    @rule(one=bodies)
+    def pass_on(self, one):
+        kept, options = self.kept, self.options
+        may = self.written == len(self.said) and size_of(kept) + one.size <= options.size
+        if self.acknowledged:
+            may = may and len(kept) < options.kept_count and size_of(kept) + one.size <= options.kept_size
+        number = self.outbox.pass_on(one)
+        assert number == (self.written if may else None)
+        if may:
+            self.said.append(one)
+            self.in_flight.append((self.written, one))
+            self.written += 1
+            self.forget_oldest()
+
     @rule(most=st.one_of(st.integers(1, 5).map(lambda units: units * UNIT), st.just(EVERYTHING)))
     def take(self, most):
         first = self.outbox.next_number

@@ -15,6 +15,7 @@ import enum
 import logging
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 
 import attrs
 import trio
@@ -207,10 +208,18 @@ class Hub:
                     burst = self._next_burst(left)
                     left -= len(burst)
                     await self._deliver(burst, touched)
+                await self._flush(touched)
             finally:
                 self._room.unpark_all()
-                for connection in touched:
+                for connection in touched:  # where something has failed
                     connection.flush()
+
+    async def _flush(self, touched: dict[Connection, None]) -> None:
+        """Flush every connection, and take it out; yields as `_deliver` does."""
+        while touched:
+            for connection in list(islice(touched, self.options.yield_every)):
+                del touched[connection]
+                connection.flush()
             await trio.lowlevel.checkpoint()
 
     def _next_burst(self, most: int) -> list[_Publication]:
@@ -242,12 +251,17 @@ class Hub:
         """Offer every event to every recipient: one call for each recipient, not for each event."""
         bodies = [publication.body for publication in burst]
         size = sum([body.size for body in bodies])
+        is_alone = len(bodies) == 1 and not touched and not self._inbox  # nothing else will be written with it
+        queued: list[Connection] = []
         for connection in recipients:
+            if is_alone and connection.pass_on(bodies[0]):
+                continue
             if not connection.outbox.offer_all(bodies, size):
                 for body in bodies:
                     if not connection.outbox.offer(body):
                         self._overflow(connection, body)
-            touched[connection] = None
+            queued.append(connection)
+        touched.update(dict.fromkeys(queued))
         for publication in burst:
             publication.offered += len(recipients)
 

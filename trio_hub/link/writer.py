@@ -45,6 +45,7 @@ class Writer:
         "_source",
         "_stopped",
         "_transport",
+        "_write_now",
         "busy",
         "running",
         "written",
@@ -52,6 +53,7 @@ class Writer:
 
     def __init__(self, transport: Transport, options: LinkOptions, on_failure: Callable[[CloseReason], None]) -> None:
         self._transport = transport
+        self._write_now = transport.write_now
         self._options = options
         self._on_failure = on_failure
         self._queue: list[bytes] = []
@@ -85,19 +87,31 @@ class Writer:
             return
         more = True
         while more:
-            data, more = self._next_piece()
-            if not data:
+            if self._queue or self._source is None or self._last:
+                data, more = self._next_piece()
+            else:  # straight to it: this is the way of every event to every recipient
+                data, more = self._source(self._options.piece_size)
+            if not data or not self.write_through(data):
                 return
-            try:
-                taken = self._transport.write_now(data)
-            except LinkLost as lost:
-                self._fail(lost)
-                return
-            self.written += taken
-            if taken < len(data):
-                self.busy = True
-                self._rest_in.send_nowait(data[taken:] if taken else data)
-                return
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether a source is drawn from, and nothing else is to be written before what it has."""
+        return not (self.busy or self._queue or self._last or self._source is None)
+
+    def write_through(self, data: bytes) -> bool:
+        """Write finished frames now, while `is_idle`; False when something of them was left to `run`."""
+        try:
+            taken = self._write_now(data)
+        except LinkLost as lost:
+            self._fail(lost)
+            return False
+        self.written += taken
+        if taken == len(data):
+            return True
+        self.busy = True
+        self._rest_in.send_nowait(data[taken:] if taken else data)
+        return False
 
     async def run(self) -> None:
         """The writer task: write what `flush` could not, and all that is owed by then, until stopped. Never raises.

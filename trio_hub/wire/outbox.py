@@ -107,6 +107,23 @@ class Outbox:
         self._owed_size += size
         return True
 
+    def pass_on(self, body: Body) -> int | None:
+        """Owe `body` and take it in one go, where nothing else is owed; return its number.
+
+        None, and nothing is changed, where something is owed or the bounds do not allow it.
+        """
+        kept, options = self._kept, self._options
+        size = self._kept_size + body.size
+        fits = len(kept) < options.kept_count and size <= options.kept_size
+        if self.owed or size > options.size or (self._acknowledged and not fits):
+            return None
+        kept.append(body)
+        self._kept_size = size
+        self.next_number += 1
+        if not fits:
+            self._forget_oldest()
+        return self.next_number - 1
+
     def take(self, most: int) -> list[Body]:
         """Return what is to be written now, at most about `most` bytes, and move the cursor past it.
 

@@ -1,0 +1,80 @@
+"""Ours, whole: the server with its hub; numbers, kept events, bounds and the heart are on.
+
+    python -m benchmarks.servers.hub SIZE compat|v1
+
+Every event is JSON of SIZE bytes, its envelope included; compat's number comes on top.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import trio
+
+from benchmarks.conversation import answer, next_command
+from benchmarks.servers.pace import LOOK_AFTER, MOST_OWED, PAUSE
+from trio_hub import Event, HubOptions, LinkOptions, Reach, Server, topic
+
+TOPIC = "bench"
+SILENCE = 3600.0  # s, until a ping, which would be counted as part of an event
+
+
+class FanOut:
+    """Publishes events of one size to one topic."""
+
+    def __init__(self, size: int, spelling: str) -> None:
+        self.hub = Server(options=HubOptions(link=LinkOptions(ping_interval=SILENCE)))
+        empty = json.dumps(
+            {"event": "tick", "data": {"text": ""}, "broadcast": {"topic": TOPIC}}, separators=(",", ":")
+        )
+        self._event = Event("tick", {"text": "x" * (size - len(empty))})
+        self._size = size
+        self._numbered = spelling == "compat"
+        self._published = 0
+
+    def bytes_of_next(self, messages: int) -> int:
+        """Return how many bytes the next events are on one link, frame heads and numbers included."""
+        sizes = [self._size] * messages
+        if self._numbered:
+            first = self._published + 1
+            sizes = [self._size + len(f',"seq":{number}') for number in range(first, first + messages)]
+        return sum(size + (2 if size < 126 else 4) for size in sizes)
+
+    async def publish(self, messages: int, burst: int) -> None:
+        """Publish, and go on when the burst was offered to everybody; wait where somebody is owed much."""
+        looked, hub, event, to = 0, self.hub.hub, self._event, topic(TOPIC)
+        for done in range(0, messages, burst):
+            for _ in range(burst - 1):
+                hub.publish_nowait(event, to=to)
+            await hub.publish(event, to=to, wait_for=Reach.OFFERED)
+            if (done - looked) * self._size >= LOOK_AFTER:
+                looked = done
+                while self._most_owed() > MOST_OWED:  # noqa: ASYNC110 - the same for every server, see `pace`
+                    await trio.sleep(PAUSE)
+        self._published += messages
+
+    def _most_owed(self) -> int:
+        return max(connection.outbox.statistics().owed_size for connection in self.hub.hub.connections())
+
+
+async def main() -> None:
+    fan_out = FanOut(int(sys.argv[1]), sys.argv[2])
+    async with trio.open_nursery() as tasks:
+        listeners = await tasks.start(fan_out.hub.serve, "127.0.0.1", 0)
+        answer(port=listeners[0].socket.getsockname()[1])
+        while words := await trio.to_thread.run_sync(next_command):
+            match words:
+                case ["size", messages]:
+                    answer(bytes=fan_out.bytes_of_next(int(messages)))
+                case ["publish", messages, burst]:
+                    answer(begun=time.monotonic(), cpu=time.process_time())
+                    await fan_out.publish(int(messages), int(burst))
+                case ["cpu"]:
+                    answer(cpu=time.process_time())
+        tasks.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    trio.run(main)
