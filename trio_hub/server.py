@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import math
 import random
 import ssl
 from collections.abc import Sequence
@@ -109,6 +110,7 @@ class Server:
         self._side_door = SideDoor(self.hub, key, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
         self._streams = 0
+        self._leaving_within: float | None = None  # set by `drain`
         self._empty = trio.lowlevel.ParkingLot()
         add_ping(router)
         add_topics(router, self.hub, may_subscribe=may_subscribe, may_publish=may_publish)
@@ -156,11 +158,11 @@ class Server:
         """Leave politely: stop accepting, tell everybody when to come back (within `spread` seconds, each at a time
         of their own), and wait until they are gone, at most until the `deadline`. Then `serve` may be cancelled.
         """
+        self._leaving_within = spread
         for listener in self._listeners:
             await listener.aclose()
         for each in self.hub.connections():
-            retry = json.dumps({"retry_after": round(random.uniform(0, spread), 2)})
-            each.end(CloseReason(CloseCode.RESTART, retry))
+            each.end(_come_back(spread))
         with trio.move_on_after(deadline):
             while self._streams:
                 await self._empty.park()
@@ -188,7 +190,7 @@ class Server:
 
     async def _arrive(self, stream: trio.abc.Stream) -> _Arrival | RequestHead | None:
         """Return an opened link, or the head of a request for the side door, or None where nothing came of it."""
-        head = None
+        head, answered = None, False
         with trio.move_on_after(self.options.opening.deadline):
             try:
                 head = await read_head(stream, self.options.opening)
@@ -201,12 +203,13 @@ class Server:
                 link = await accept_link(stream, head, subprotocol=subprotocol, options=self.options.link)
                 return _Arrival(link, head, wish, session)
             except HTTPFault as fault:
+                answered = True
                 await say_no(stream, fault)
                 return None
             except LinkLost as lost:
                 log.debug("nothing came of a stream: %s", lost)
                 return None
-        if head is None:
+        if head is None and not answered:
             with trio.move_on_after(_LAST_WORD):
                 await say_no(stream, HTTPFault(408, "The request head was not finished in time"))
         return None
@@ -216,8 +219,10 @@ class Server:
         if head.path not in self._paths:
             raise HTTPFault(404, f"WebSockets are served at {', '.join(sorted(self._paths))}")
         origin = head.headers.get("origin")
-        if origin is not None and origin not in self._origins and urlsplit(origin).netloc != head.headers.get("host"):
+        if origin is not None and origin not in self._origins and _host_of(origin) != head.headers.get("host"):
             raise HTTPFault(403, "Pages of this origin may not connect")
+        if self._leaving_within is not None:
+            raise HTTPFault(503, "The server is leaving", {"Retry-After": str(math.ceil(self._leaving_within) or 1)})
         resume = _resume_wish(head.query)
         topics = _topics_wish(head.query, self.options.topics)
         if not self.hub.has_room_for(resume):
@@ -247,13 +252,13 @@ class Server:
         handed_over = False
         try:
             if session is None:
-                shown = Credentials(None, arrival.head.headers, arrival.head.query)
-                within = self.options.authenticate_within
-                session = await challenge(link, wish.codec, self._authenticate, shown, within)
+                session = await self._challenge(arrival)
                 self._check_rights(session, wish)
             if session is not None:
                 connection, is_new = self.hub.admit(link, session, wish.codec, resume=wish.resume)
                 handed_over = True
+                if self._leaving_within is not None:
+                    connection.end(_come_back(self._leaving_within))
                 for name in wish.topics:
                     self.hub.subscribe(connection, name)
                 if is_new:
@@ -272,6 +277,33 @@ class Server:
         finally:
             if not handed_over:
                 await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
+
+    async def _challenge(self, arrival: _Arrival) -> Session | None:
+        """Ask in band, and return who it is; None, and the link has ended, where that is not known."""
+        link, within = arrival.link, self.options.authenticate_within
+        shown = Credentials(None, arrival.head.headers, arrival.head.query)
+        async with open_tasks() as tasks:
+            tasks.start_soon(link.writer.run)
+            session = await challenge(link, arrival.wish.codec, self._authenticate, shown, within)
+            with trio.move_on_after(within):  # a writer that is cancelled in the midst of a write may tear a frame
+                await link.writer.wait_idle()
+            tasks.cancel_scope.cancel()
+        if link.writer.busy:
+            link.end(CloseReason(CloseCode.TOO_SLOW, "the replies were not read"))
+            return None
+        return session
+
+
+def _come_back(spread: float) -> CloseReason:
+    """Tell one peer to come back within so many seconds, at a time of its own."""
+    return CloseReason(CloseCode.RESTART, json.dumps({"retry_after": round(random.uniform(0, spread), 2)}))
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def _resume_wish(query: dict[str, list[str]]) -> tuple[str, int] | None:

@@ -22,6 +22,7 @@ from trio_hub.app.topics import check_topic
 from trio_hub.errors import Closed, Misuse, RequestFailed
 from trio_hub.hub.hub import Hub, Reach
 from trio_hub.link.heads import HTTPFault, RequestHead
+from trio_hub.link.serving import hear_out
 from trio_hub.messages import Event
 from trio_hub.options import OpeningOptions
 from trio_hub.targets import Target, connection, everyone, topic, user
@@ -42,14 +43,16 @@ class Publication:
     to: Literal["everyone"] | dict[str, str]
     data: Any = attrs.field(factory=dict)
 
-    def target(self) -> Target:
-        """Return whom it is for. Raises `HTTPFault` for a form we do not know."""
+    def target(self, place: str) -> Target:
+        """Return whom it is for. Raises `HTTPFault` for a form we do not know; `place` is where this one stands."""
         if self.to == "everyone":
             return everyone()
         match list(self.to.items()) if isinstance(self.to, dict) else []:
             case [(kind, name)] if kind in _BY_KIND and name:
+                if kind == "topic":
+                    _check_topic(name, place)
                 return _BY_KIND[kind](name)
-        raise HTTPFault(400, 'Expected "everyone" or one of topic, user, connection - at `$.to`')
+        raise HTTPFault(400, f'Expected "everyone" or one of topic, user, connection - at `{place}.to`')
 
 
 class SideDoor:
@@ -76,6 +79,8 @@ class SideDoor:
                         return
                     answer = await self._answer(parser, stream, request, local=local)
                     await stream.send_all(answer)
+                    if parser.their_state is h11.SEND_BODY:
+                        await hear_out(stream)
                     if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
                         return
                     parser.start_next_cycle()
@@ -97,7 +102,8 @@ class SideDoor:
             status, headers, content = fault.status, fault.headers, {"error": fault.message}
         except Closed as error:
             status, content = 503, {"error": str(error)}
-        return _response(parser, status, headers, msgspec.json.encode(content) + b"\n")
+        has_body = request.method != b"HEAD"
+        return _response(parser, status, headers, msgspec.json.encode(content) + b"\n", has_body=has_body)
 
     async def _body(self, parser: h11.Connection, stream: trio.abc.Stream) -> bytes:
         parts, size = [], 0
@@ -110,11 +116,12 @@ class SideDoor:
 
     async def _route(self, request: h11.Request, body: bytes, *, local: bool) -> Any:
         method, path = request.method.decode(), request.target.decode("latin-1").partition("?")[0]
-        methods = {"/healthz": "GET", "/publish": "POST"}
+        methods = {"/healthz": ("GET", "HEAD"), "/publish": ("POST",)}
         if path not in methods:
             raise HTTPFault(404, "There is nothing here")
-        if method != methods[path]:
-            raise HTTPFault(405, f"Only {methods[path]} is answered here", {"Allow": methods[path]})
+        if method not in methods[path]:
+            allowed = ", ".join(methods[path])
+            raise HTTPFault(405, f"Only {allowed} is answered here", {"Allow": allowed})
         if path == "/healthz":
             return {"status": "ok", **attrs.asdict(self._hub.statistics())}
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
@@ -134,14 +141,18 @@ class SideDoor:
 
     async def _publish(self, body: bytes) -> Any:
         """Publish one event, or all of an array; nothing is published if one of them is wrong."""
+        several = body.lstrip().startswith(b"[")
         try:
-            if body.lstrip().startswith(b"["):
+            if several:
                 publications = msgspec.json.decode(body, type=list[Publication])
             else:
                 publications = [msgspec.json.decode(body, type=Publication)]
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPFault(400, str(error)) from error
-        work = [(Event(each.event, each.data), _checked(each.target())) for each in publications]
+        places = [f"$[{number}]" if several else "$" for number in range(len(publications))]
+        work = [
+            (Event(each.event, each.data), each.target(place)) for each, place in zip(publications, places, strict=True)
+        ]
         offered: list[dict[str, int | None]] = []
         for event, to in work:
             try:
@@ -149,16 +160,15 @@ class SideDoor:
             except Misuse as error:
                 raise HTTPFault(400, f"{error} ({len(offered)} events before it were published)") from error
             offered.append({"offered": published.offered})
-        return offered if body.lstrip().startswith(b"[") else offered[0]
+        return offered if several else offered[0]
 
 
-def _checked(target: Target) -> Target:
-    if target.kind == "topic":
-        try:
-            check_topic(target.name)
-        except RequestFailed as failure:
-            raise HTTPFault(failure.status, failure.message) from failure
-    return target
+def _check_topic(name: str, place: str) -> None:
+    try:
+        check_topic(name)
+    except RequestFailed as failure:
+        form = failure.message.partition(" - at ")[0]
+        raise HTTPFault(failure.status, f"{form} - at `{place}.to.topic`") from failure
 
 
 async def _next_event(parser: h11.Connection, stream: trio.abc.Stream) -> Any:
@@ -167,7 +177,7 @@ async def _next_event(parser: h11.Connection, stream: trio.abc.Stream) -> Any:
     return event
 
 
-def _response(parser: h11.Connection, status: int, headers: Mapping[str, str], body: bytes) -> bytes:
+def _response(parser: h11.Connection, status: int, headers: Mapping[str, str], body: bytes, *, has_body: bool) -> bytes:
     all_headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
     if parser.their_state is not h11.DONE:  # the body was not read: nothing sensible can follow
         all_headers["Connection"] = "close"
@@ -175,7 +185,7 @@ def _response(parser: h11.Connection, status: int, headers: Mapping[str, str], b
         parser.send(event) or b""
         for event in (
             h11.Response(status_code=status, headers=list(all_headers.items())),
-            h11.Data(data=body),
+            h11.Data(data=body if has_body else b""),
             h11.EndOfMessage(),
         )
     )

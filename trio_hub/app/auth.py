@@ -9,7 +9,7 @@ request must be an `authentication_challenge`, in time; a resume is decided only
 from __future__ import annotations
 
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import attrs
 import msgspec
@@ -68,14 +68,17 @@ async def challenge(
     """
     with trio.move_on_after(within):
         while True:
-            said = [(message, part) for message in await link.receive() for part in codec.from_client(message)]
-            for place, (_, part) in enumerate(said):
-                if isinstance(part, Request) and part.action == CHALLENGE:
-                    session = await _try(link, codec, authenticate, credentials, part)
-                    if session is not None:
-                        link.hold_back(message for message, _ in said[place + 1 :])
-                    return session
-                _refuse(link, codec, part)
+            messages = await link.receive()
+            for place, message in enumerate(messages):
+                parts = codec.from_client(message)
+                for part_place, part in enumerate(parts):
+                    if isinstance(part, Request) and part.action == CHALLENGE:
+                        session = await _try(link, codec, authenticate, credentials, part)
+                        if session is not None:
+                            behind = _said_again(link, codec, parts[part_place + 1 :])
+                            link.hold_back([*behind, *messages[place + 1 :]])
+                        return session
+                    _refuse(link, codec, part)
             link.writer.flush()
     link.end(_TOO_LATE)
     return None
@@ -102,6 +105,17 @@ async def _try(
 def _refuse(link: Link, codec: Codec, said: FromClient) -> None:
     if isinstance(said, Request | MalformedRequest):
         _answer(link, codec, Reply(said.seq, None, (401, "not_authenticated", "authenticate first")))
+
+
+def _said_again(link: Link, codec: Codec, parts: Iterable[FromClient]) -> list[str]:
+    """Return what stood behind the challenge in one batch, each in a message of its own; answer what is malformed."""
+    messages = []
+    for part in parts:
+        if isinstance(part, MalformedRequest):
+            _answer(link, codec, Reply(part.seq, None, (400, "bad_request", part.fault)))
+        else:
+            messages.append(codec.encode(part))
+    return messages
 
 
 def _answer(link: Link, codec: Codec, reply: Reply) -> None:

@@ -111,7 +111,7 @@ def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
         request = parser.next_event()
     except h11.RemoteProtocolError as error:
         raise HTTPFault(400, f"The request head is not HTTP: {error}") from error
-    if not isinstance(request, h11.Request):
+    if not isinstance(request, h11.Request) or parser.trailing_data[0]:  # h11 takes a bare line feed for a line's end
         raise HTTPFault(400, "The request head is not HTTP")
     if len(request.headers) > options.head_count:
         raise HTTPFault(431, f"The request has more than {options.head_count} headers")
@@ -131,6 +131,8 @@ def check_upgrade(head: RequestHead) -> None:
     """Raise `HTTPFault` unless this is a proper WebSocket upgrade (RFC 6455 section 4.2.1)."""
     if head.method != "GET" or head.version != "1.1":
         raise HTTPFault(400, "A WebSocket upgrade is a GET in HTTP/1.1")
+    if head.headers.get("upgrade", "").lower() != "websocket":
+        raise HTTPFault(400, "The Upgrade header does not say websocket")
     if "upgrade" not in [token.lower() for token in _tokens(head.headers.get("connection", ""))]:
         raise HTTPFault(400, "The Connection header does not say upgrade")
     if head.headers.get("sec-websocket-version") != "13":

@@ -49,13 +49,17 @@ async def open_unix_listener(path: str | os.PathLike[str]) -> trio.SocketListene
     Raises `Misuse` when something else is at `path`, or somebody listens there.
     """
     path = os.fspath(path)
+    sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         await _remove_stale(path)
-        sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         await sock.bind(path)
         sock.listen(_BACKLOG)
     except OSError as error:
+        sock.close()
         raise Misuse(f"cannot listen on {path}: {error.strerror or error}") from error
+    except BaseException:
+        sock.close()
+        raise
     return trio.SocketListener(sock)
 
 
@@ -66,7 +70,7 @@ async def _remove_stale(path: str) -> None:
         raise Misuse(f"cannot listen on {path}: it exists and is no socket")
     try:
         stream = await trio.open_unix_socket(path)
-    except OSError:
+    except ConnectionRefusedError:  # any other error may mean that it is somebody's
         os.unlink(path)
         return
     await trio.aclose_forcefully(stream)

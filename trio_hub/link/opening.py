@@ -32,6 +32,9 @@ __all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link
 
 _HEAD_END = b"\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101"
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+_NO_UPGRADE = (*_BROKEN, trio_websocket.HandshakeError, h11.ProtocolError, UnicodeError)
+"""What trio-websocket and the libraries below it raise where a server's answer is no proper one."""
 
 
 class _HandshakeStream(trio.abc.Stream):
@@ -56,11 +59,21 @@ class _HandshakeStream(trio.abc.Stream):
 
 
 class _Request(_HandshakeStream):
-    """The server's: a request head that was read already."""
+    """The server's: what a handshake needs of a request head that was read and checked already."""
 
-    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head: bytes) -> None:
+    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head: RequestHead) -> None:
         super().__init__(stream, stop)
-        self._head = head
+        lines = [
+            "GET / HTTP/1.1",
+            "Host: -",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}",
+        ]
+        if head.subprotocols:
+            lines.append(f"Sec-WebSocket-Protocol: {', '.join(head.subprotocols)}")
+        self._head = "\r\n".join([*lines, "", ""]).encode()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if not self._head:
@@ -78,9 +91,19 @@ class _Response(_HandshakeStream):
         self.rest = b""
         self._shown = False
 
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await super().send_all(data)
+        except _BROKEN:
+            self._stop()
+            raise
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while not self._shown and len(self.rest) <= self._head_size:
-            data = await self._stream.receive_some(self._head_size)
+            try:
+                data = await self._stream.receive_some(self._head_size)
+            except _BROKEN:
+                break
             self.rest += data
             end = self.rest.find(_HEAD_END) + len(_HEAD_END)
             if end >= len(_HEAD_END) and self.rest.startswith(_SWITCHING):
@@ -108,13 +131,13 @@ async def accept_link(
     The deadline is the caller's. If cancelled, half an answer may have been sent: close the stream.
     """
     check_upgrade(head)
-    extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    if subprotocol is not None and subprotocol not in head.subprotocols:
+        raise Misuse(f"the client did not offer the subprotocol {subprotocol!r}")
+    extra = _encoded(headers)
     accepted = False
     try:
         async with open_tasks() as tasks:
-            request = await trio_websocket.wrap_server_stream(
-                tasks, _Request(stream, tasks.cancel_scope.cancel, head.raw)
-            )
+            request = await trio_websocket.wrap_server_stream(tasks, _Request(stream, tasks.cancel_scope.cancel, head))
             await request.accept(subprotocol=subprotocol, extra_headers=extra)
             accepted = True
             tasks.cancel_scope.cancel()
@@ -141,7 +164,7 @@ async def request_link(
     answer. The deadline is the caller's. If cancelled, close the stream.
     """
     opening = opening or OpeningOptions()
-    extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    extra = _encoded(headers)
     connection: trio_websocket.WebSocketConnection | None = None
     try:
         async with open_tasks() as tasks:
@@ -155,11 +178,21 @@ async def request_link(
                 extra_headers=extra,
             )
             tasks.cancel_scope.cancel()
-    except (trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.HandshakeError) as error:
+    except _NO_UPGRADE as error:
         raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"the upgrade failed: {error!r}")) from error
     if connection is None:
         raise await _refusal(stream, response.rest, opening)
     return Link(stream, client=True, unread=response.rest, subprotocol=connection.subprotocol, options=options)
+
+
+def _encoded(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    """Return the headers as bytes. Raises `Misuse` for what cannot stand in one."""
+    encoded = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    try:
+        h11.Request(method="GET", target="/", headers=[(b"Host", b"-"), *encoded])
+    except h11.LocalProtocolError as error:
+        raise Misuse(f"headers that cannot be sent: {error}") from error
+    return encoded
 
 
 async def _refusal(stream: trio.abc.Stream, begun: bytes, opening: OpeningOptions) -> LinkLost:
@@ -216,8 +249,8 @@ class Address:
             raise Misuse(f"not a URL: {error}") from error
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise Misuse("a WebSocket URL begins with ws:// or wss:// and a host")
-        if not url.isascii():
-            raise Misuse("a URL is ASCII; quote what is not")
+        if not url.isascii() or not url.isprintable() or " " in url:
+            raise Misuse("a URL is printable ASCII without spaces; quote what is not")
         tls = parts.scheme == "wss"
         resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         authorization = None
@@ -226,8 +259,10 @@ class Address:
             authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
         return cls(parts.hostname, port or (443 if tls else 80), tls, resource, authorization)
 
-    def with_query(self, **members: str) -> Address:
+    def with_query(self, members: Mapping[str, str]) -> Address:
         """Return the same address with these members added to its query."""
+        if not members:
+            return self
         separator = "&" if "?" in self.resource else "?"
         return attrs.evolve(self, resource=f"{self.resource}{separator}{urlencode(members)}")
 
@@ -248,7 +283,7 @@ async def connect(address: Address, ssl_context: ssl.SSLContext | None = None) -
     """
     try:
         stream = await trio.open_tcp_stream(address.host, address.port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter from names that cannot be looked up
         raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"cannot connect: {error}")) from error
     if not address.tls:
         return stream

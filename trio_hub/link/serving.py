@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
-from trio_hub.errors import HubError, LinkLost
+from trio_hub.errors import LinkLost, PeerFault
 from trio_hub.link.heads import HTTPFault, read_head, write_response
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
@@ -17,7 +17,7 @@ from trio_hub.link.opening import accept_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import LinkOptions, OpeningOptions
 
-__all__ = ["say_no", "serve_links"]
+__all__ = ["hear_out", "say_no", "serve_links"]
 
 log = logging.getLogger("trio_hub.link")
 
@@ -59,7 +59,7 @@ async def serve_links(
         try:
             async with link.running():
                 await handler(link)
-        except HubError as error:  # the peer's doing, or the world's; the handler need not care
+        except (LinkLost, PeerFault) as error:  # the peer's doing, or the world's; the handler need not care
             log.debug("link ended: %s", error)
         finally:
             heart.forget(link)
@@ -78,9 +78,14 @@ async def say_no(stream: trio.abc.Stream, fault: HTTPFault) -> None:
     headers = {"Content-Type": "text/plain; charset=utf-8", **fault.headers}
     try:
         await stream.send_all(write_response(fault.status, body, headers))
-        if isinstance(stream, trio.abc.HalfCloseableStream):
-            await stream.send_eof()
-            while await stream.receive_some(65536):  # until it hangs up, so that no reset overtakes the answer
-                pass
+        await hear_out(stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         log.debug("a refusal was not heard: %s", error)
+
+
+async def hear_out(stream: trio.abc.Stream) -> None:
+    """Say that nothing more will come, and wait until the peer hangs up, so that no reset overtakes our last word."""
+    if isinstance(stream, trio.abc.HalfCloseableStream):
+        await stream.send_eof()
+        while await stream.receive_some(65536):
+            pass

@@ -1,0 +1,18 @@
+"""Certificates that only these tests believe in."""
+
+from __future__ import annotations
+
+import ssl
+
+import pytest
+import trustme
+
+
+@pytest.fixture(scope="session")
+def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context for 127.0.0.1 and hub.example, and that of a client who trusts it."""
+    authority = trustme.CA()
+    server, client = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1", "hub.example").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client

@@ -1,0 +1,466 @@
+"""The side door: plain HTTP beside the WebSockets, for back ends and for whoever watches over us."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from functools import partial
+
+import h11
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_hub.app.auth import known_tokens
+from trio_hub.errors import Closed
+from trio_hub.link.heads import read_head
+from trio_hub.messages import Event
+from trio_hub.options import HubOptions, OpeningOptions
+from trio_hub.server import Server
+from trio_hub.side_door import SideDoor
+from trio_hub.targets import everyone
+from trio_hub.testing import Cable, World, open_world
+
+ONE = {"event": "tick", "data": {"n": 1}, "to": "everyone"}
+
+
+class Caller:
+    """Somebody who speaks HTTP over one stream, as carefully as h11 does, or raw."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.parser = h11.Connection(h11.CLIENT)
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def ask(
+        self, method: str, target: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request, and return status, headers and body of the answer."""
+        all_headers = {"Host": "memory", **({"Content-Length": str(len(body))} if body else {}), **(headers or {})}
+        self.send_event(h11.Request(method=method, target=target, headers=list(all_headers.items())))
+        if body:
+            self.send_event(h11.Data(data=body))
+        self.send_event(h11.EndOfMessage())
+        await self.send(self._out)
+        return await self.answer()
+
+    _out = b""
+
+    def send_event(self, event: h11.Event) -> None:
+        if isinstance(event, h11.Request):
+            self._out = b""
+        self._out += self.parser.send(event) or b""
+
+    async def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Return the next answer, and be ready for another request."""
+        body, response = b"", None
+        while True:
+            event = await self.event()
+            if isinstance(event, h11.Response):
+                response = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                break
+            else:
+                raise AssertionError(event)
+        if self.parser.our_state is self.parser.their_state is h11.DONE:
+            self.parser.start_next_cycle()
+        return response.status_code, {name.decode(): value.decode() for name, value in response.headers}, body
+
+    async def event(self):
+        while (event := self.parser.next_event()) is h11.NEED_DATA:
+            self.parser.receive_data(bytes(await self.stream.receive_some()))
+        return event
+
+    async def expect_the_end(self) -> None:
+        assert await self.stream.receive_some() == b""
+
+
+def caller(world: World) -> Caller:
+    cable = Cable()
+    world.reach(cable.far)
+    return Caller(cable.near)
+
+
+async def publish(world: World, what, **headers: str) -> tuple[int, dict]:
+    """Post this to /publish; return status and body."""
+    body = what if isinstance(what, bytes) else json.dumps(what).encode()
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
+    status, _, answer = await caller(world).ask("POST", "/publish", body, more)
+    return status, json.loads(answer)
+
+
+# -- watching
+
+
+async def test_healthz_says_ok_and_what_the_hub_holds(autojump_clock):
+    async with open_world() as world, world.open_client():
+        status, headers, body = await caller(world).ask("GET", "/healthz")
+        assert (status, headers["content-type"]) == (200, "application/json")
+        health = json.loads(body)
+        assert health["status"] == "ok"
+        assert health["index"]["connections"] == 1
+
+
+async def test_a_health_check_by_head_has_no_body(autojump_clock):
+    async with open_world() as world:
+        anybody = caller(world)
+        await anybody.send(b"HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while data := await anybody.stream.receive_some():
+            answer += data
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert body == b""
+
+
+@pytest.mark.parametrize("target", ["/", "/ws", "/healthz/", "/publish/x", "/HEALTHZ", "*"])
+async def test_elsewhere_there_is_nothing(target, autojump_clock):
+    async with open_world() as world:
+        status, _, body = await caller(world).ask("OPTIONS" if target == "*" else "GET", target)
+        assert status == 404
+        assert json.loads(body) == {"error": "There is nothing here"}
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allowed"),
+    [
+        ("POST", "/healthz", "GET, HEAD"),
+        ("DELETE", "/healthz?x", "GET, HEAD"),
+        ("GET", "/publish", "POST"),
+        ("PUT", "/publish", "POST"),
+        ("HEAD", "/publish", "POST"),
+    ],
+)
+async def test_another_method_is_405_and_says_which_is_allowed(method, target, allowed, autojump_clock):
+    async with open_world() as world:
+        anybody = caller(world)
+        await anybody.send(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await anybody.stream.receive_some()
+        assert answer.startswith(b"HTTP/1.1 405")
+        assert f"Allow: {allowed}\r\n".encode() in answer
+
+
+# -- publishing
+
+
+async def test_one_event_is_published_and_counted(autojump_clock):
+    async with open_world() as world, world.open_client() as one, world.open_client() as two:
+        assert await publish(world, ONE) == (200, {"offered": 2})
+        for client in (one, two):
+            event = await client.receive()
+            assert (event.name, event.data) == ("tick", {"n": 1})
+
+
+async def test_an_array_is_published_in_order(autojump_clock):
+    async with open_world() as world, world.open_client() as client:
+        events = [{"event": "tick", "data": {"n": n}, "to": "everyone"} for n in range(50)]
+        assert await publish(world, events) == (200, [{"offered": 1}] * 50)
+        assert [(await client.receive()).data["n"] for _ in range(50)] == list(range(50))
+        assert await publish(world, b" [] ") == (200, [])
+
+
+async def test_each_kind_of_target_is_heard_by_those_it_names(autojump_clock):
+    async with (
+        open_world(authenticate=known_tokens({"a": "ann", "b": "bob"})) as world,
+        world.open_client(token="a", topics=["town"]) as ann,
+        world.open_client(token="b") as bob,
+    ):
+        for to, hearers in [
+            ("everyone", [ann, bob]),
+            ({"topic": "town"}, [ann]),
+            ({"user": "bob"}, [bob]),
+            ({"connection": ann.position.connection_id}, [ann]),
+            ({"user": "eve"}, []),
+        ]:
+            assert await publish(world, {"event": "said", "to": to}) == (200, {"offered": len(hearers)})
+            for hearer in hearers:
+                event = await hearer.receive()
+                assert (event.name, event.data) == ("said", {})
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({"to": "everyone"}, "`event`"),
+        ({"event": "tick"}, "`to`"),
+        ({"event": 5, "to": "everyone"}, "$.event"),
+        ({"event": "tick", "to": 5}, "$.to"),
+        ({"event": "tick", "to": "nobody"}, "$.to"),
+        ({"event": "tick", "to": {}}, "$.to"),
+        ({"event": "tick", "to": {"topic": 5}}, "$.to"),
+        ({"event": "tick", "to": {"topic": ""}}, "$.to"),
+        ({"event": "tick", "to": {"galaxy": "x"}}, "$.to"),
+        ({"event": "tick", "to": {"topic": "a", "user": "b"}}, "$.to"),
+        ({"event": "tick", "to": {"topic": "a,b"}}, "$.to"),
+        ({"event": "tick", "to": {"topic": "x" * 201}}, "$.to"),
+        ([ONE, {"event": 5, "to": "everyone"}], "$[1].event"),
+        ([ONE, 5], "$[1]"),
+        ([ONE, {"event": "tick", "to": {"galaxy": "x"}}], "$[1].to"),
+        ([ONE, {"event": "tick", "to": {"topic": "a,b"}}], "$[1].to"),
+        (5, "object"),
+        ({"event": "hello", "to": "everyone"}, "'hello'"),
+        ({"event": "", "to": "everyone"}, "''"),
+    ],
+)
+async def test_a_wrong_form_is_400_names_the_place_and_publishes_nothing(body, place, autojump_clock):
+    async with open_world() as world:
+        status, answer = await publish(world, body)
+        assert status == 400
+        assert place in answer["error"]
+        assert world.server.hub.statistics().published == 0
+
+
+async def test_an_array_with_a_name_that_cannot_be_says_how_far_it_got(autojump_clock):
+    async with open_world() as world:
+        status, answer = await publish(world, [ONE, ONE, {"event": "hello", "to": "everyone"}])
+        assert status == 400
+        assert "2 events" in answer["error"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"nonsense", b'{"event":', b'"', b"[1", b'{"event": "\xff", "to": "everyone"}', b"[" * 100_000, b"\x00"],
+    ids=["empty", "words", "half", "quote", "half an array", "not UTF-8", "deep", "zero"],
+)
+async def test_what_is_no_json_is_400(body, autojump_clock):
+    async with open_world() as world:
+        status, answer = await publish(world, body)
+        assert status == 400
+        assert answer["error"]
+
+
+async def test_a_body_as_large_as_allowed_is_taken_and_a_larger_one_is_413(autojump_clock):
+    async with open_world(options=HubOptions(opening=OpeningOptions(body_size=1000))) as world:
+        body = json.dumps(ONE).encode()
+        assert (await publish(world, body + b" " * (1000 - len(body))))[0] == 200
+        status, answer = await publish(world, body + b" " * (1001 - len(body)))
+        assert status == 413
+        assert "1000 bytes" in answer["error"]
+
+
+async def test_the_answer_to_a_body_far_too_large_arrives_over_a_real_socket():
+    server = Server(options=HubOptions(opening=OpeningOptions(body_size=1000)))
+
+    def post(port: int) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("POST", "/publish", b" " * 5_000_000)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    async with trio.open_nursery() as tasks:
+        (listener,) = await tasks.start(server.serve)
+        port = listener.socket.getsockname()[1]
+        status, body = await trio.to_thread.run_sync(post, port)
+        assert status == 413
+        assert b"1000 bytes" in body
+        tasks.cancel_scope.cancel()
+
+
+# -- rights
+
+
+async def test_with_a_key_it_must_be_shown_wherever_one_is(autojump_clock):
+    async with open_world(key="sesame") as world:
+        for wrong in ({}, {"Authorization": "Bearer sesam"}, {"Authorization": "Bearer"}, {"Authorization": "sesame"}):
+            status, headers, body = await caller(world).ask("POST", "/publish", b"{}", wrong)
+            assert status == 401
+            assert headers["www-authenticate"] == "Bearer"
+            assert b"sesame" not in body
+        assert (await publish(world, ONE, Authorization="Basic sesame"))[0] == 401
+        assert (await publish(world, ONE, Authorization="Bearer sesame"))[0] == 200
+        assert (await publish(world, ONE, Authorization="bearer  sesame", Origin="https://x", Forwarded="x"))[0] == 200
+
+
+@pytest.mark.parametrize("name", ["Origin", "Forwarded", "X-Forwarded-For"])
+async def test_without_a_key_pages_and_proxies_may_not_publish(name, autojump_clock):
+    async with open_world() as world, world.open_client() as client:
+        assert (await publish(world, ONE, **{name: "http://memory"}))[0] == 403
+        assert (await publish(world, ONE))[0] == 200
+        await client.receive()
+
+
+async def test_without_a_key_other_machines_may_not_publish(autojump_clock):
+    async with open_world() as world:
+        for local, expected in [(True, 200), (False, 403)]:
+            cable = Cable()
+            door = SideDoor(world.server.hub, None, OpeningOptions())
+            async with trio.open_nursery() as tasks:
+                somebody = Caller(cable.near)
+
+                async def serve(door=door, cable=cable, local=local) -> None:
+                    head = await read_head(cable.far, OpeningOptions())
+                    await door.serve(cable.far, head, local=local)
+
+                tasks.start_soon(serve)
+                status, _, _ = await somebody.ask("POST", "/publish", json.dumps(ONE).encode())
+                assert status == expected
+                tasks.cancel_scope.cancel()
+
+
+async def test_over_loopback_and_tls_one_is_local(tls):
+    server_context, client_context = tls
+    server = Server()
+    async with trio.open_nursery() as tasks:
+        (listener,) = await tasks.start(partial(server.serve, ssl_context=server_context))
+        port = listener.transport_listener.socket.getsockname()[1]
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        stream = trio.SSLStream(stream, client_context, server_hostname="127.0.0.1", https_compatible=True)
+        status, _, _ = await Caller(stream).ask("POST", "/publish", json.dumps(ONE).encode())
+        assert status == 200
+        await trio.aclose_forcefully(stream)
+        tasks.cancel_scope.cancel()
+
+
+async def test_nobody_publishes_through_a_hub_that_has_ended(autojump_clock):
+    async with open_world() as world:
+        hub = world.server.hub
+    cable, somebody = Cable(), None
+    with pytest.raises(Closed):
+        await hub.publish(Event("tick"), to=everyone())
+    async with trio.open_nursery() as tasks:
+        somebody = Caller(cable.near)
+
+        async def serve() -> None:
+            head = await read_head(cable.far, OpeningOptions())
+            await SideDoor(hub, None, OpeningOptions()).serve(cable.far, head, local=True)
+
+        tasks.start_soon(serve)
+        status, _, _ = await somebody.ask("POST", "/publish", json.dumps(ONE).encode())
+        assert status == 503
+        tasks.cancel_scope.cancel()
+
+
+# -- HTTP itself
+
+
+async def test_one_stream_serves_several_requests(autojump_clock):
+    async with open_world() as world, world.open_client() as client:
+        somebody = caller(world)
+        for number in range(5):
+            body = json.dumps({"event": "tick", "data": number, "to": "everyone"}).encode()
+            assert (await somebody.ask("POST", "/publish", body))[0] == 200
+            assert (await somebody.ask("GET", "/nowhere"))[0] == 404
+            assert (await somebody.ask("POST", "/publish", b"nonsense"))[0] == 400
+        assert [(await client.receive()).data for _ in range(5)] == list(range(5))
+
+
+async def test_pipelined_requests_are_answered_in_order(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        body = json.dumps(ONE).encode()
+        post = b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        get = b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"
+        await somebody.send(post + get + post + get[:-2] + b"Connection: close\r\n\r\n")
+        answer = b""
+        while data := await somebody.stream.receive_some():
+            answer += data
+        assert [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]] == [200, 404, 200, 404]
+
+
+async def test_http_1_0_is_answered_and_the_stream_closed(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        await somebody.send(b"GET /healthz HTTP/1.0\r\n\r\n")
+        assert (await somebody.stream.receive_some()).startswith(b"HTTP/1.1 200")
+        await somebody.expect_the_end()
+        assert trio.current_time() < 1
+
+
+async def test_connection_close_is_heeded(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        await somebody.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert (await somebody.stream.receive_some()).startswith(b"HTTP/1.1 200")
+        await somebody.expect_the_end()
+        assert trio.current_time() < 1
+
+
+async def test_who_expects_a_100_gets_it_before_the_body(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        body = json.dumps(ONE).encode()
+        headers = {"Host": "x", "Content-Length": str(len(body)), "Expect": "100-continue"}
+        somebody.send_event(h11.Request(method="POST", target="/publish", headers=list(headers.items())))
+        await somebody.send(somebody._out)
+        informed = await somebody.event()
+        assert (type(informed), informed.status_code) == (h11.InformationalResponse, 100)
+        await somebody.send(somebody.parser.send(h11.Data(data=body)))
+        somebody.parser.send(h11.EndOfMessage())
+        assert (await somebody.answer())[0] == 200
+
+
+async def test_a_chunked_body_is_understood(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        body = json.dumps(ONE).encode()
+        head = b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await somebody.send(head + b"5\r\n" + body[:5] + b"\r\n")
+        await wait_all_tasks_blocked()
+        await somebody.send(b"%x\r\n" % len(body[5:]) + body[5:] + b"\r\n0\r\n\r\n")
+        assert (await somebody.stream.receive_some()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_body_may_come_byte_by_byte(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        body = json.dumps(ONE).encode()
+        for byte in b"POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body):
+            await somebody.send(bytes((byte,)))
+            await wait_all_tasks_blocked()
+        assert (await somebody.stream.receive_some()).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"event":',
+        b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+    ],
+    ids=["length", "chunked"],
+)
+async def test_half_a_body_and_then_silence_is_closed_at_the_deadline(said, autojump_clock):
+    async with open_world(options=HubOptions(opening=OpeningOptions(deadline=7))) as world:
+        somebody = caller(world)
+        await somebody.send(said)
+        await somebody.expect_the_end()
+        assert trio.current_time() == pytest.approx(7)
+        assert world.server.hub.statistics().published == 0
+
+
+async def test_an_idle_stream_is_closed_at_the_deadline(autojump_clock):
+    async with open_world(options=HubOptions(opening=OpeningOptions(deadline=7))) as world:
+        somebody = caller(world)
+        assert (await somebody.ask("GET", "/healthz"))[0] == 200
+        await somebody.expect_the_end()
+        assert trio.current_time() == pytest.approx(7)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"event":',
+        b"POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nnonsense\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /heal",
+    ],
+    ids=["half a body", "a bad chunk", "nonsense behind", "half a request behind"],
+)
+async def test_a_request_broken_off_leaves_nothing_behind(said, autojump_clock, caplog):
+    async with open_world() as world:
+        before = trio.lowlevel.current_statistics().tasks_living
+        for leave in ("hang up", "cut"):
+            cable = Cable()
+            world.reach(cable.far)
+            await cable.near.send_all(said)
+            await wait_all_tasks_blocked()
+            cable.near.hang_up() if leave == "hang up" else cable.cut()
+            await wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
+    assert not caplog.records
