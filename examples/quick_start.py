@@ -1,6 +1,6 @@
 """The README's program: a hub, a client, and a cable that is cut in between.
 
-    python examples/quick_start.py
+python examples/quick_start.py
 """
 
 import trio

@@ -393,7 +393,8 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
     @rule(one=bodies)
     def pass_on(self, one):
         kept, options = self.kept, self.options
-        may = self.written == len(self.said) and size_of(kept) + one.size <= options.size
+        may = self.written == len(self.said)
+        may = may and len(kept) < options.count and size_of(kept) + one.size <= options.size
         if self.acknowledged:
             may = may and len(kept) < options.kept_count and size_of(kept) + one.size <= options.kept_size
         number = self.outbox.pass_on(one)

@@ -6,6 +6,8 @@ one beat (a quarter of the shortest limit), never earlier:
 - say anything at all: after `ping_interval` of silence it is asked, after `pong_timeout` more it is given up;
 - take what we write: some byte within `write_timeout`;
 - finish the message it began: within `finish_within`.
+
+Silence counts only while somebody of ours listens: a program that is busy with a message must not blame the peer.
 """
 
 from __future__ import annotations
@@ -71,9 +73,9 @@ class Heart:
     def _look_at(self, link: Link, pulse: _Pulse) -> None:
         if link.closed is not None:
             return
-        pulse.silent = 0 if link.heard else pulse.silent + 1
+        pulse.silent = 0 if link.heard else pulse.silent + link.listening
         pulse.stalled = pulse.stalled + 1 if link.writer.busy and link.writer.written == pulse.written else 0
-        pulse.midway = pulse.midway + 1 if link.midway and link.received == pulse.received else 0
+        pulse.midway = pulse.midway + link.listening if link.midway and link.received == pulse.received else 0
         pulse.written, pulse.received = link.writer.written, link.received
         link.heard = False
         if pulse.silent >= self._give_up_after:
@@ -82,5 +84,5 @@ class Heart:
             link.end(CloseReason(CloseCode.TOO_SLOW, "nothing was read for too long"))
         elif pulse.midway >= self._finish_within:
             link.end(CloseReason(CloseCode.POLICY, "the message was not finished in time"))
-        elif pulse.silent == self._ping_after:
+        elif pulse.silent == self._ping_after and link.listening:
             link.ping()

@@ -33,8 +33,9 @@ class Link:
     `client` says which end this is, `unread` are bytes that came right behind the upgrade, `subprotocol` is what was
     agreed. `writer` takes frames that are finished already; `send` is for everybody else.
 
-    `closed` is None while the link lives, then the reason of its end. `heard` is set by whatever comes in (the heart
-    clears it), `received` counts messages, `midway` says that the peer has begun one and not finished it.
+    `closed` is None while the link lives, then the reason of its end. For the heart: `listening` says that somebody
+    waits for the peer, `heard` is set by whatever comes in (the heart clears it), `received` counts messages, `midway`
+    says that the peer has begun one and not finished it.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Link:
         self.options = options = options or LinkOptions()
         self.subprotocol = subprotocol
         self.closed: CloseReason | None = None
+        self.listening = False
         self.heard = False
         self.received = 0
         self._client = client
@@ -77,6 +79,7 @@ class Link:
         `LinkLost` when the link has ended; what came before is returned first.
         """
         if self._held_back:
+            await trio.lowlevel.checkpoint()
             held_back = list(self._held_back)
             self._held_back.clear()
             return held_back
@@ -102,7 +105,10 @@ class Link:
         return self
 
     async def __anext__(self) -> str | bytes:
-        """Return the next message; the iteration stops when the link has ended, and `closed` says how."""
+        """Return the next message; the iteration stops when the link has ended, and `closed` says how.
+
+        No checkpoint where the last read brought more than one: those that came together are had together.
+        """
         if not self._held_back:
             try:
                 self._held_back.extend(await self.receive())
@@ -116,11 +122,14 @@ class Link:
             data, self._unread = self._unread, b""
             return data
         with trio.CancelScope() as self._reading:  # cancelled by `end`, after which `closed` is set
+            self.listening = True
             try:
                 data = await self._transport.read(self.options.read_size)
             except LinkLost as lost:
                 self._die(lost.close)
                 return b""
+            finally:
+                self.listening = False
             self.heard = True
             if not data:
                 self._die(CloseReason(CloseCode.ABNORMAL, "the stream ended without a goodbye"))
@@ -230,13 +239,19 @@ class Link:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Link]:
-        """Run the writer task within the block; leaving the block closes the link, with 1011 after an exception."""
+        """Run the writer task within the block; leaving it closes the link.
+
+        The close code is 1000, or 1011 after an exception, or 1001 when cancelled.
+        """
         async with open_tasks() as tasks:
             tasks.start_soon(self.writer.run)
             try:
                 yield self
             except Exception:
                 self.end(CloseReason(CloseCode.INTERNAL))
+                raise
+            except BaseException:
+                self.end(CloseReason(CloseCode.GOING_AWAY))
                 raise
             finally:
                 await self.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts

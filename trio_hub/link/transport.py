@@ -17,7 +17,7 @@ from trio_hub.messages import CloseCode, CloseReason
 
 __all__ = ["Transport", "transport_for"]
 
-_CHUNK = 64 * 1024  # of a stream write, so that its progress can be watched
+_CHUNK = 16 * 1024  # of a stream write, so that its progress can be watched; TLS makes records of this size
 
 
 class Transport(Protocol):

@@ -115,7 +115,7 @@ class Outbox:
         kept, options = self._kept, self._options
         size = self._kept_size + body.size
         fits = len(kept) < options.kept_count and size <= options.kept_size
-        if self.owed or size > options.size or (self._acknowledged and not fits):
+        if self.owed or len(kept) >= options.count or size > options.size or (self._acknowledged and not fits):
             return None
         kept.append(body)
         self._kept_size = size
