@@ -15,7 +15,7 @@ CODE = (*OURS, "tests")
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format and lint; two linters, since they find different faults."""
-    session.install("ruff>=0.9", "flake8-async>=24")
+    session.install("ruff>=0.9", "flake8>=7", "flake8-async>=24")
     session.run("ruff", "format", "--check", *CODE)
     session.run("ruff", "check", *CODE)
     session.run("flake8", "--select=ASYNC1,ASYNC2", "--extend-ignore=ASYNC109,ASYNC114,ASYNC119,ASYNC124", *OURS)
@@ -43,7 +43,7 @@ def tests(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     session.install("-e", ".[docs]")
-    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+    session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session
