@@ -322,3 +322,5 @@ def _run(main: Any, *arguments: Any) -> None:
         # Whoever read us is gone, or has had enough: nothing that is still in a buffer can be of interest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(130) from None
+    except OSError as error:
+        raise click.ClickException(str(error)) from error

@@ -40,7 +40,9 @@ def known_tokens(tokens: Mapping[str, str]) -> Authenticate:
     """Return an `authenticate` that knows these tokens, each with its user id, and lets nobody else in."""
 
     async def authenticate(credentials: Credentials) -> Session | None:
-        shown = (credentials.token or "").encode()
+        if credentials.token is None:
+            return None
+        shown = credentials.token.encode()
         found = None
         for token, user in tokens.items():  # every one, in constant time each: how long it takes tells nothing
             if hmac.compare_digest(token.encode(), shown):

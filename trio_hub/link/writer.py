@@ -150,9 +150,14 @@ class Writer:
             return self._source(self._options.piece_size)
         return b"", False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the queue has reached its bound, and there is hope that it will be written."""
+        return self._queue_size >= self._options.owed_size and not self._last
+
     async def wait_for_room(self) -> None:
         """Wait until the queue is below its bound, or there is no hope."""
-        while self._queue_size >= self._options.owed_size and not self._last:
+        while self.is_full:
             await self._room.park()
 
     async def wait_idle(self) -> None:

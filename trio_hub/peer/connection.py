@@ -248,9 +248,11 @@ class Connection:
                 for message in messages:
                     for said in self.codec.from_client(message):
                         self._heed(said, link)
+                    if link.writer.is_full:  # who does not read our replies gets to ask no more
+                        link.writer.flush()
+                        await link.writer.wait_for_room()
                 self._in_batch = False
                 link.writer.flush()
-                await link.writer.wait_for_room()  # who does not read our replies gets to ask no more
         except PeerFault as fault:
             link.end(CloseReason(fault.code, fault.reason))
         except LinkLost:

@@ -1,0 +1,319 @@
+"""The client against a hub that says whatever it likes: it neither hangs, nor grows, nor believes everything."""
+
+import json
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from trio_hub import (
+    ClientOptions,
+    Closed,
+    Gap,
+    Lost,
+    Misuse,
+    OutcomeUnknown,
+    Position,
+    RequestFailed,
+    Router,
+    Server,
+    open_client,
+)
+from trio_hub.link.heads import read_head
+from trio_hub.link.opening import accept_link
+from trio_hub.options import OpeningOptions
+from trio_hub.testing import Weather, open_hub_and_client, open_world
+
+V1 = "trio-hub.v1.json"
+ID, OTHER = "a" * 26, "b" * 26
+QUICK = ClientOptions(first_retry=0.1, longest_retry=0.1)
+
+
+def hello(id=ID, **data):
+    return {"event": "hello", "data": {"connection_id": id, **data}}
+
+
+@asynccontextmanager
+async def scripted(*scripts, subprotocol=V1, resume=None):
+    """A client whose n-th link is served by the n-th script, an async function of the link and its query."""
+    statuses, waiting = [], list(scripts)
+    async with trio.open_nursery() as tasks:
+
+        async def serve(stream):
+            head = await read_head(stream, OpeningOptions())
+            link = await accept_link(stream, head, subprotocol=subprotocol)
+            async with link.running():
+                await waiting.pop(0)(link, head.query)
+
+        weather = Weather(lambda stream: tasks.start_soon(serve, stream))
+        async with open_client(
+            "ws://hub", open_stream=weather.open_stream, on_status=statuses.append, options=QUICK, resume=resume
+        ) as client:
+            client.statuses = statuses
+            yield client
+        tasks.cancel_scope.cancel()
+
+
+async def say(link, *messages):
+    for message in messages:
+        await link.send(message if isinstance(message, str) else json.dumps(message))
+
+
+async def stay(link):
+    async for _ in link:
+        pass
+
+
+def saying(*messages):
+    """A script that says these and stays."""
+
+    async def script(link, query):
+        await say(link, *messages)
+        await stay(link)
+
+    return script
+
+
+async def good(link, query):
+    await say(link, hello(), {"event": "good", "data": 1})
+    await stay(link)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"event": "early", "data": 1},
+        {"status": "OK", "seq_reply": 1},
+        {"event": "hello", "data": {}},
+        {"event": "hello", "data": None},
+        {"event": "hello", "data": {"connection_id": 5}},
+        {"resumed": {"connection_id": OTHER, "next": 0, "requests": 0}},
+        {"resumed": {"connection_id": OTHER}},
+        {"something": "else"},
+        "{oops",
+        "[1]",
+    ],
+)
+async def test_a_hub_that_begins_with_nonsense_is_left_and_tried_again(autojump_clock, nonsense):
+    async with scripted(saying(nonsense), good) as client:
+        assert (await client.receive()).name == "good"
+        (lost,) = [status for status in client.statuses if isinstance(status, Lost)]
+        assert lost.close.code in (1002, 1003, 1007)
+
+
+@pytest.mark.parametrize(
+    "nonsense", [{"resumed": {"connection_id": ID, "next": 1, "requests": 0}}, {"event": 5}, {"seq_reply": 1}]
+)
+async def test_nonsense_later_on_costs_the_link_and_nothing_else(autojump_clock, nonsense):
+    async def resumed(link, query):
+        assert query == {"connection_id": [ID], "sequence_number": ["2"]}
+        await say(link, {"resumed": {"connection_id": ID, "next": 2, "requests": 0}}, {"event": "second"})
+        await stay(link)
+
+    async with scripted(saying(hello(), {"event": "first"}, nonsense), resumed) as client:
+        assert [(await client.receive()).name for _ in range(2)] == ["first", "second"]
+
+
+async def test_a_server_that_does_not_speak_our_protocol_is_told_so(autojump_clock):
+    codes, twice = [], trio.Event()
+
+    async def script(link, query):
+        await say(link, hello())
+        await stay(link)
+        codes.append(link.closed.code)
+        if len(codes) == 2:
+            twice.set()
+
+    async with scripted(script, script, subprotocol=None):
+        await twice.wait()
+    assert codes == [1002, 1002]
+
+
+async def test_a_resume_at_the_wrong_place_is_not_believed(autojump_clock):
+    async def wrong(link, query):
+        await say(link, {"resumed": {"connection_id": ID, "next": 5, "requests": 0}})
+        await stay(link)
+
+    async with scripted(saying(hello(), {"event": "first"}, "{cut"), wrong, good) as client:
+        assert (await client.receive()).name == "first"
+        with pytest.raises(Gap, match="unknown"):  # `good` says hello under the same id, without a reason
+            await client.receive()
+        assert (await client.receive()).name == "good"
+
+
+async def test_a_hello_in_the_midst_is_a_gap_and_what_was_asked_is_still_asked(autojump_clock):
+    async def script(link, query):
+        await say(link, hello(), {"event": "first"})
+        request = json.loads(await anext(link))
+        gap = {"reason": "overflow", "last": 1}
+        await say(link, hello(OTHER, gap=gap), {"event": "second"}, {"status": "OK", "seq_reply": request["seq"]})
+        await stay(link)
+
+    async with scripted(script) as client:
+        question = await client.ask("anything")
+        assert await question.reply() is None
+        first = await client.receive()
+        assert (first.name, first.number) == ("first", 1)
+        with pytest.raises(Gap) as caught:
+            await client.receive()
+        assert (caught.value.reason, caught.value.last) == ("overflow", 1)
+        second = await client.receive()
+        assert (second.name, second.number) == ("second", 1)
+        client.settle()
+        assert client.position == Position(OTHER, 2)
+
+
+async def test_an_acknowledgement_names_its_connection(autojump_clock):
+    heard = []
+
+    async def script(link, query):
+        await say(link, hello(), *[{"event": "e"}] * 64)
+        while True:
+            heard.extend(await link.receive())
+
+    async with scripted(script) as client:
+        for _ in range(64):
+            await client.receive()
+        client.settle()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [json.loads(each) for each in heard] == [{"ack": 64, "connection_id": ID}]
+        await trio.sleep(10)
+        assert len(heard) == 1  # nothing new is said again and again
+
+
+async def test_it_stops_reading_when_its_program_does_not_keep_up(autojump_clock):
+    options = ClientOptions(mailbox=50)
+    sent = 0
+
+    async def script(link, query):
+        nonlocal sent
+        await say(link, hello())
+        while True:
+            await say(link, {"event": "e", "data": "x" * 1000})
+            sent += 1
+
+    async with trio.open_nursery() as tasks:
+
+        async def serve(stream):
+            link = await accept_link(stream, await read_head(stream, OpeningOptions()), subprotocol=V1)
+            async with link.running():
+                await script(link, {})
+
+        weather = Weather(lambda stream: tasks.start_soon(serve, stream))
+        async with open_client("ws://hub", open_stream=weather.open_stream, options=options) as client:
+            await client.connected()
+            await trio.sleep(20)
+            stopped = sent
+            await trio.sleep(5)
+            assert sent == stopped  # what is under way is bounded, by the cable and the link at the other end
+            assert stopped < 5000
+            for _ in range(stopped):
+                await client.receive()
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_reply_to_nothing_is_of_no_interest(autojump_clock):
+    async with scripted(saying(hello(), {"status": "OK", "seq_reply": 77}, {"event": "e"})) as client:
+        assert (await client.receive()).name == "e"
+
+
+async def test_a_fail_without_a_reason_is_a_fail(autojump_clock):
+    async def script(link, query):
+        await say(link, hello())
+        await anext(link)
+        await say(link, {"status": "FAIL", "seq_reply": 1, "error": "odd"})
+        await stay(link)
+
+    async with scripted(script) as client:
+        with pytest.raises(RequestFailed) as caught:
+            await client.request("anything")
+        assert caught.value.status == 500
+
+
+async def test_what_waits_when_the_server_wants_no_more_of_us_is_told(autojump_clock):
+    async def script(link, query):
+        await say(link, hello())
+        await anext(link)
+        await link.close(4500, "go away")
+
+    async with scripted(script) as client:
+        question = await client.ask("anything")
+        for wait in (question.reply, client.receive, client.connected, lambda: client.ask("more")):
+            with pytest.raises(Closed) as caught:
+                await wait()
+            assert caught.value.close.code == 4500
+
+
+async def test_after_the_block_it_is_closed():
+    async with open_world() as world, world.open_client() as client:
+        pass
+    for call in (client.receive, lambda: client.request("ping")):
+        with pytest.raises(Closed):
+            await call()
+
+
+async def test_what_cannot_be_asked_is_misuse_and_costs_nothing(autojump_clock):
+    async with open_hub_and_client() as (_, client):
+        with pytest.raises(Misuse):
+            await client.request("ping", object())
+        assert (await client.request("ping"))["text"] == "pong"
+    with pytest.raises(Misuse):
+        async with open_client("http://example.org"):
+            pass
+
+
+async def test_no_deadline_is_no_deadline(autojump_clock):
+    async with open_hub_and_client() as (_, client):
+        assert (await client.request("ping", deadline=float("inf")))["text"] == "pong"
+
+
+async def test_topics_are_subscribed_to_again_unless_the_right_is_gone(autojump_clock, caplog):
+    allowed = {"town", "sea"}
+
+    def may_subscribe(session, name):
+        return name in allowed
+
+    server = Server(may_subscribe=may_subscribe)
+    async with open_hub_and_client(server, topics=["town", "sea"]) as (_, client):
+        with pytest.raises(RequestFailed, match="sky"):
+            await client.subscribe("sky")
+        allowed.remove("sea")
+        client.weather.cut()
+        await trio.sleep(200)
+        client.weather.mend()
+        with pytest.raises(Gap):
+            await client.receive()
+        await client.request("ping")
+        await trio.testing.wait_all_tasks_blocked()
+        (connection,) = server.hub.connections()
+        assert connection.topics == {"town"}
+        assert "no longer subscribed to 'sea'" in caplog.text
+        await client.unsubscribe("town")
+        assert not connection.topics
+
+
+async def test_a_subscription_in_doubt_is_made_good_by_the_next_greeting(autojump_clock):
+    router = Router()
+    async with open_hub_and_client(Server(router)) as (hub, client):
+        client.weather.stall()
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(client.subscribe, "town")
+            await trio.sleep(1)
+            client.weather.cut()
+            await trio.sleep(200)
+            client.weather.mend()
+        with pytest.raises(Gap):
+            await client.receive()
+        await client.request("ping")
+        (connection,) = hub.hub.connections()
+        assert connection.topics == {"town"}
+
+
+async def test_doubt_is_told_for_what_was_sent(autojump_clock):
+    async def forgets(link, query):
+        await say(link, hello())
+        await anext(link)
+
+    async with scripted(forgets, good) as client:
+        with pytest.raises(OutcomeUnknown):
+            await client.request("anything")
