@@ -168,17 +168,14 @@ async def test_an_acknowledgement_names_its_connection(autojump_clock):
 
     async def script(link, query):
         await say(link, hello(), *[{"event": "e"}] * 64)
-        while True:
-            heard.extend(await link.receive())
+        heard.extend([message async for message in link])
 
     async with scripted(script) as client:
         for _ in range(64):
             await client.receive()
         client.settle()
-        await trio.testing.wait_all_tasks_blocked()
-        assert [json.loads(each) for each in heard] == [{"ack": 64, "connection_id": ID}]
         await trio.sleep(10)
-        assert len(heard) == 1  # nothing new is said again and again
+    assert [json.loads(each) for each in heard] == [{"ack": 64, "connection_id": ID}]  # once, and no more
 
 
 async def test_it_stops_reading_when_its_program_does_not_keep_up(autojump_clock):
@@ -188,9 +185,10 @@ async def test_it_stops_reading_when_its_program_does_not_keep_up(autojump_clock
     async def script(link, query):
         nonlocal sent
         await say(link, hello())
-        while True:
+        while sent < 10_000:
             await say(link, {"event": "e", "data": "x" * 1000})
             sent += 1
+        await stay(link)
 
     async with trio.open_nursery() as tasks:
 
@@ -242,6 +240,21 @@ async def test_what_waits_when_the_server_wants_no_more_of_us_is_told(autojump_c
             with pytest.raises(Closed) as caught:
                 await wait()
             assert caught.value.close.code == 4500
+
+
+async def test_leaving_says_goodbye(autojump_clock):
+    ends = []
+
+    async def script(link, query):
+        await say(link, hello())
+        await stay(link)
+        ends.append(link.closed.code)
+
+    async with scripted(script) as client:
+        await client.connected()
+        begun = trio.current_time()
+    assert trio.current_time() - begun < 1
+    assert ends == [1000]
 
 
 async def test_after_the_block_it_is_closed():

@@ -161,15 +161,16 @@ class Client:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Client]:
-        """Be connected within the block; leaving it says goodbye."""
+        """Be connected within the block. Leaving it says goodbye; leaving it by an exception cuts the link."""
         async with open_tasks() as self._tasks:
             self._tasks.start_soon(self._run)
             try:
                 yield self
+                self._conversation.mailbox.settle()  # after an exception, what was taken is not handled
             finally:
-                self._conversation.mailbox.settle()
                 self._conversation.acknowledge()
                 self._over(Closed("this client has ended"))
+            await self._lifeline.leave()
             self._tasks.cancel_scope.cancel()
 
     async def _run(self) -> None:

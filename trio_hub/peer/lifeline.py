@@ -58,6 +58,8 @@ class Lifeline:
         self._options = options
         self._heart = Heart(options.link)
         self._backoff = Backoff(options)
+        self._leaving = False
+        self._ended = trio.Event()
 
     async def run(self) -> HubError:
         """Live on link after link; return why there is no sense in another."""
@@ -65,13 +67,21 @@ class Lifeline:
             tasks.start_soon(self._heart.run)
             while True:
                 lost = await self._live_on_one_link()
-                if not comes_back(lost):
+                if self._leaving or not comes_back(lost):
                     break
                 wait = self._backoff.after(lost)
                 self._on_status(Lost(lost.close, wait))
                 await trio.sleep(wait)
             tasks.cancel_scope.cancel()
+        self._ended.set()
         return lost if isinstance(lost, Refused) else Closed(f"the server closed: {lost}", lost.close)
+
+    async def leave(self) -> None:
+        """Say goodbye on the link there is, and wait until it is closed, at most its `close_timeout`."""
+        self._leaving = True
+        if self._conversation.link is not None:
+            self._conversation.link.end(CloseReason(CloseCode.NORMAL))
+            await self._ended.wait()
 
     async def _live_on_one_link(self) -> LinkLost:
         """Dial, and live until that link has ended; return how it did."""
