@@ -15,6 +15,8 @@ def main() -> None:
         if error.name != "click":
             raise
         sys.exit("The command line needs the extra `cli`: pip install 'trio-hub[cli]'")
+    except KeyboardInterrupt:
+        sys.exit(130)
     cli(prog_name="trio-hub")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import ssl
 import sys
@@ -25,6 +26,7 @@ from trio_hub import (
     HubError,
     HubOptions,
     Lost,
+    Misuse,
     Position,
     Question,
     RequestFailed,
@@ -57,7 +59,9 @@ def cli() -> None:
 
 @cli.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8065, show_default=True, help="The port; 0 for one that is free.")
+@click.option(
+    "--port", default=8065, show_default=True, type=click.IntRange(0, 65535), help="The port; 0 for one that is free."
+)
 @click.option("--unix", type=click.Path(), help="Listen on a Unix socket instead.")
 @click.option("--tokens", type=click.Path(exists=True, dir_okay=False), help='JSON file: {"<token>": "<user id>"}.')
 @click.option("--key", envvar="TRIO_HUB_KEY", help="Key for POST /publish [env: TRIO_HUB_KEY].")
@@ -88,6 +92,11 @@ def serve(
         options = HubOptions() if window is None else HubOptions(window=window)
     except ValueError as error:
         raise click.UsageError("--window must be more than 0 seconds") from error
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/?#]+", origin):
+            raise click.UsageError(f"--origin is scheme and host, as https://example.org, not {origin}")
+    if cert_key is not None and cert is None:
+        raise click.UsageError("--cert-key is of use with --cert only")
     server = topic_broker(_read_tokens(tokens), key=key, origins=origins, options=options)
     context = None
     if cert is not None:
@@ -199,7 +208,15 @@ def _tell_status(status: Connected | Lost) -> None:
 
 
 def _read_position(path: str | None) -> Position | None:
-    if path is None or not os.path.exists(path):
+    if path is None:
+        return None
+    try:
+        with open(f"{path}.new", "ab"):  # what cannot be written is found out now, not after the first event
+            pass
+        os.unlink(f"{path}.new")
+    except OSError as error:
+        raise click.UsageError(f"cannot keep a place in {path}: {error.strerror}") from error
+    if not os.path.exists(path):
         return None
     try:
         with open(path, "rb") as file:
@@ -224,7 +241,13 @@ def _write_position(path: str, position: Position) -> None:
 @click.argument("data", default="{}", metavar="[DATA | -]")
 @click.option("--event", default="message", show_default=True, help="The events' name.")
 @_token
-@click.option("--patience", default=30.0, show_default=True, help="Seconds to wait for each acceptance.")
+@click.option(
+    "--patience",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Seconds to wait for each acceptance.",
+)
 def send(url: str, topic: str, data: str, event: str, token: str | None, patience: float) -> None:
     """Say DATA, which is JSON, to a TOPIC; with - say each JSON line of stdin.
 
@@ -259,11 +282,16 @@ class _Sending:
                     continue
                 try:
                     data = msgspec.json.decode(line)
-                except msgspec.DecodeError as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     self.complain(number, f"not JSON: {error}")
                     continue
                 publication = {"topic": self.topic, "event": self.event, "data": data}
-                await asked.send((number, await self.client.ask("publish", publication)))
+                try:
+                    question = await self.client.ask("publish", publication)
+                except Misuse as error:
+                    self.complain(number, error)
+                    continue
+                await asked.send((number, question))
 
     async def check(self, asked: trio.MemoryReceiveChannel[tuple[int, Question]]) -> None:
         """See that each is accepted."""
@@ -293,7 +321,7 @@ async def _send(url: str, topic: str, data: str, event: str, token: str | None, 
 
 
 async def _one_line(line: str) -> AsyncIterator[bytes]:
-    yield line.encode()
+    yield line.encode(errors="surrogateescape")
 
 
 async def _lines_of_stdin() -> AsyncIterator[bytes]:

@@ -105,11 +105,12 @@ class Reply:
 
 @attrs.frozen
 class Resumed:
-    """Said first on a resumed link (v1): the next event's number, and the highest request carried out."""
+    """Said first on a resumed link (v1): the next event's number, the highest request, the largest message."""
 
     connection_id: str
     next: int
     requests: int
+    max_message: int | None = None
 
 
 @attrs.frozen

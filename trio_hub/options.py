@@ -102,6 +102,8 @@ class HubOptions:
     """Topics one connection may subscribe to."""
     remembered: int = attrs.field(default=4096, validator=_positive)
     """Ended connections of which we remember why, so that those who return late are told."""
+    hooks_end_within: float = attrs.field(default=60.0, validator=_positive)
+    """Time that plugins have for what a connection left behind, when it is gone."""
     outbox: OutboxOptions = OutboxOptions()
     """What each connection may be owed."""
     link: LinkOptions = LinkOptions()
@@ -123,8 +125,8 @@ class ClientOptions:
     longest_retry: float = attrs.field(default=30.0, validator=_positive)
     """The longest wait doubles with each failure, up to this. Below the hub's window, or a resume comes too late."""
     mailbox: int = attrs.field(default=4096, validator=_positive)
-    """Events that came and were not asked for. When it is full the client stops reading; a hub stops writing
-    earlier, since they are not acknowledged."""
+    """Events that came and were not asked for. A hub writes no more than it keeps unacknowledged, a quarter of this;
+    after a gap in band it begins anew. When the mailbox is full the client stops reading, replies included."""
     in_flight: int = attrs.field(default=128, validator=_positive)
     """Requests that may wait for their replies; `ask` waits for one to end. A hub refuses from 256 on."""
     ack_every: int = attrs.field(default=64, validator=_positive)

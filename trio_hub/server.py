@@ -139,9 +139,11 @@ class Server:
         cancelled, every link is cut; call `drain` before, to leave politely. After `drain` it returns by itself.
         Raises `Misuse` when it cannot listen, or would let guests in from other machines.
         """
+        hosts = [host] if listeners is None else [_host(listener) for listener in listeners]
+        for each in hosts:
+            if self._guests_only and not _is_loopback(each):
+                raise Misuse(f"guests are served on this machine only, not on {each or '*'}: say whom else to let in")
         if listeners is None:
-            if self._guests_only and not _is_loopback(host):
-                raise Misuse(f"guests are served on this machine only, not on {host or '*'}: say whom else to let in")
             listeners = await open_listeners(host, port, ssl_context)
         self._listeners += listeners
         async with open_tasks() as tasks:
@@ -171,22 +173,19 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve whatever is asked for on this stream, to its end; it is closed then, unless a connection took it."""
+        arrival = await self._arrive(stream)
         self._streams += 1
         try:
-            await self._serve_stream(stream)
+            if isinstance(arrival, _Arrival):
+                await self._serve_link(arrival)
+                return
+            if arrival is not None:
+                await self._side_door.serve(stream, arrival, local=_speaks_for_itself(stream, arrival))
+            await trio.aclose_forcefully(stream)
         finally:
             self._streams -= 1
             if not self._streams:
                 self._empty.unpark_all()
-
-    async def _serve_stream(self, stream: trio.abc.Stream) -> None:
-        arrival = await self._arrive(stream)
-        if isinstance(arrival, _Arrival):
-            await self._serve_link(arrival)
-            return
-        if arrival is not None:
-            await self._side_door.serve(stream, arrival, local=_is_local(stream))
-        await trio.aclose_forcefully(stream)
 
     async def _arrive(self, stream: trio.abc.Stream) -> _Arrival | RequestHead | None:
         """Return an opened link, or the head of a request for the side door, or None where nothing came of it."""
@@ -196,6 +195,8 @@ class Server:
                 head = await read_head(stream, self.options.opening)
                 if not head.wants_upgrade:
                     return head
+                if self._guests_only and not _speaks_for_itself(stream, head):
+                    raise HTTPFault(403, "Guests call this machine by its own name")
                 wish = self._wish(head)
                 session = await self._session(head)
                 self._check_rights(session, wish)
@@ -242,8 +243,15 @@ class Server:
         return session
 
     def _check_rights(self, session: Session | None, wish: _Wish) -> None:
+        if session is None:
+            return
         for name in wish.topics:
-            if session is not None and not self._may_subscribe(session, name):
+            try:
+                may = self._may_subscribe(session, name)
+            except Exception as error:
+                log.exception("`may_subscribe` failed")
+                raise HTTPFault(500, "Nobody can say what you may hear at the moment") from error
+            if not may:
                 raise HTTPFault(403, f"You may not subscribe to {name!r}")
 
     async def _serve_link(self, arrival: _Arrival) -> None:
@@ -338,6 +346,29 @@ def _is_loopback(host: str | None) -> bool:
         return host is not None and ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _speaks_for_itself(stream: trio.abc.Stream, head: RequestHead) -> bool:
+    """Whether a program on this machine asks, and calls us by a name of this machine.
+
+    A web page can have its own name lead to this machine; then it is that name by which its browser calls us.
+    """
+    host = urlsplit(f"//{head.headers.get('host', '')}").hostname
+    return _is_local(stream) and (_is_loopback(host) or not _has_address(stream))
+
+
+def _host(listener: trio.abc.Listener[trio.abc.Stream]) -> str | None:
+    """Return the address that a listener listens on; a Unix socket counts as this machine."""
+    if isinstance(listener, trio.SSLListener):
+        listener = listener.transport_listener
+    name = listener.socket.getsockname() if isinstance(listener, trio.SocketListener) else ""
+    return name[0] if isinstance(name, tuple) else "localhost"
+
+
+def _has_address(stream: trio.abc.Stream) -> bool:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return isinstance(stream, trio.SocketStream) and isinstance(stream.socket.getsockname(), tuple)
 
 
 def _is_local(stream: trio.abc.Stream) -> bool:

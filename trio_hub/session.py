@@ -14,7 +14,7 @@ __all__ = ["Credentials", "Session"]
 class Session:
     """Who a connection belongs to: the user's id, and whatever else the application knows (`claims`)."""
 
-    user: str
+    user: str = attrs.field(validator=attrs.validators.instance_of(str))
     claims: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
 

@@ -20,8 +20,8 @@ import trio
 
 from trio_hub.app.topics import check_topic
 from trio_hub.errors import Closed, Misuse, RequestFailed
-from trio_hub.hub.hub import Hub, Reach
-from trio_hub.link.heads import HTTPFault, RequestHead
+from trio_hub.hub.hub import Hub
+from trio_hub.link.heads import REASONS, HTTPFault, RequestHead
 from trio_hub.link.serving import hear_out
 from trio_hub.messages import Event
 from trio_hub.options import OpeningOptions
@@ -31,7 +31,9 @@ __all__ = ["SideDoor"]
 
 log = logging.getLogger("trio_hub.server")
 
-_SPOKEN_FOR = ("origin", "forwarded", "x-forwarded-for")
+_SPOKEN_FOR = ("origin", "sec-fetch-site", "forwarded", "via", "x-forwarded-for", "x-real-ip")
+_WORTH_READING = 64 * 1024  # of a body that is of no interest, so that the next request may follow on the stream
+_METHODS = {b"/healthz": (b"GET", b"HEAD"), b"/publish": (b"POST",)}
 _BY_KIND = {"topic": topic, "user": user, "connection": connection}
 
 
@@ -55,6 +57,16 @@ class Publication:
         raise HTTPFault(400, f'Expected "everyone" or one of topic, user, connection - at `{place}.to`')
 
 
+@attrs.frozen
+class _Question:
+    """A request that was read, or what is wrong with it."""
+
+    method: bytes
+    target: bytes
+    body: bytes
+    fault: HTTPFault | None = None
+
+
 class SideDoor:
     """Answers the HTTP requests that ask for no WebSocket."""
 
@@ -66,67 +78,98 @@ class SideDoor:
     async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, local: bool) -> None:
         """Answer the request in `head` and those that follow on this stream; the caller closes it.
 
-        `local` says that the other end is on this machine. Each request must be complete within the opening's
-        deadline, which is also how long an idle stream is kept.
+        `local` says that a program on this machine asks. Each request must be complete within the opening's deadline,
+        which is also how long an idle stream is kept.
         """
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._options.head_size)
         parser.receive_data(head.raw + head.rest)
         try:
-            while True:
-                with trio.move_on_after(self._options.deadline) as scope:
-                    request = await _next_event(parser, stream)
-                    if not isinstance(request, h11.Request):
-                        return
-                    answer = await self._answer(parser, stream, request, local=local)
-                    await stream.send_all(answer)
-                    if parser.their_state is h11.SEND_BODY:
+            while (question := await self._question(parser, stream, local=local)) is not None:
+                await stream.send_all(await self._answer(parser, question))
+                if parser.their_state is h11.SEND_BODY:
+                    with trio.move_on_after(self._options.deadline):
                         await hear_out(stream)
-                    if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
-                        return
-                    parser.start_next_cycle()
-                if scope.cancelled_caught:
+                if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
                     return
-        except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError) as error:
+                parser.start_next_cycle()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a request was broken off: %s", error)
 
-    async def _answer(
+    async def _question(self, parser: h11.Connection, stream: trio.abc.Stream, *, local: bool) -> _Question | None:
+        """Read the next request, whole and within the deadline, or as far as it is of interest; None at the end."""
+        request = None
+        with trio.move_on_after(self._options.deadline):
+            try:
+                request = await _next_event(parser, stream)
+                return await self._read(parser, stream, request, local=local) if type(request) is h11.Request else None
+            except h11.RemoteProtocolError as error:
+                return _Question(b"", b"", b"", HTTPFault(400, f"The request is not HTTP: {error}"))
+        if request is None:  # nobody has asked for anything
+            return None
+        return _Question(request.method, b"", b"", HTTPFault(408, "The request was not finished in time"))
+
+    async def _read(
         self, parser: h11.Connection, stream: trio.abc.Stream, request: h11.Request, *, local: bool
-    ) -> bytes:
+    ) -> _Question:
+        """Read the request's body, if it is of interest, or short enough for others to follow behind it."""
+        fault = self._fault_of(request, local=local)
+        most = self._options.body_size if fault is None else _WORTH_READING
+        if parser.they_are_waiting_for_100_continue:
+            if fault is not None:
+                return _Question(request.method, b"", b"", fault)
+            go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+            await stream.send_all(parser.send(go_on) or b"")
+        body = await self._body(parser, stream, most)
+        if body is None and fault is None:
+            fault = HTTPFault(413, f"The body is larger than {most} bytes")
+        return _Question(request.method, request.target.partition(b"?")[0], body or b"", fault)
+
+    async def _answer(self, parser: h11.Connection, question: _Question) -> bytes:
         status, headers = 200, {}
         try:
-            if parser.they_are_waiting_for_100_continue:
-                await stream.send_all(parser.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            body = await self._body(parser, stream)
-            content = await self._route(request, body, local=local)
+            if question.fault is not None:
+                raise question.fault
+            content = await self._publish(question.body) if question.target == b"/publish" else self._health()
         except HTTPFault as fault:
             status, headers, content = fault.status, fault.headers, {"error": fault.message}
         except Closed as error:
             status, content = 503, {"error": str(error)}
-        has_body = request.method != b"HEAD"
+        has_body = question.method != b"HEAD"
         return _response(parser, status, headers, msgspec.json.encode(content) + b"\n", has_body=has_body)
 
-    async def _body(self, parser: h11.Connection, stream: trio.abc.Stream) -> bytes:
-        parts, size = [], 0
+    async def _body(self, parser: h11.Connection, stream: trio.abc.Stream, most: int) -> bytes | None:
+        """Read the body; None, with the rest unread, when it is larger than `most`."""
+        parts: list[bytes] = []
+        size = 0
         while isinstance(event := await _next_event(parser, stream), h11.Data):
             parts.append(bytes(event.data))
             size += len(event.data)
-            if size > self._options.body_size:
-                raise HTTPFault(413, f"The body is larger than {self._options.body_size} bytes")
+            if size > most:
+                return None
         return b"".join(parts)
 
-    async def _route(self, request: h11.Request, body: bytes, *, local: bool) -> Any:
-        method, path = request.method.decode(), request.target.decode("latin-1").partition("?")[0]
-        methods = {"/healthz": ("GET", "HEAD"), "/publish": ("POST",)}
-        if path not in methods:
+    def _fault_of(self, request: h11.Request, *, local: bool) -> HTTPFault | None:
+        """Return why this request is refused, if it is, before its body is read."""
+        try:
+            self._check(request, local=local)
+        except HTTPFault as fault:
+            return fault
+        return None
+
+    def _check(self, request: h11.Request, *, local: bool) -> None:
+        """Raise `HTTPFault` unless this is asked for rightly, and by somebody who may."""
+        path = request.target.partition(b"?")[0]
+        if path not in _METHODS:
             raise HTTPFault(404, "There is nothing here")
-        if method not in methods[path]:
-            allowed = ", ".join(methods[path])
+        if request.method not in _METHODS[path]:
+            allowed = b", ".join(_METHODS[path]).decode()
             raise HTTPFault(405, f"Only {allowed} is answered here", {"Allow": allowed})
-        if path == "/healthz":
-            return {"status": "ok", **attrs.asdict(self._hub.statistics())}
-        headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
-        self._check_right(headers, local=local)
-        return await self._publish(body)
+        if path == b"/publish":
+            headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
+            self._check_right(headers, local=local)
+
+    def _health(self) -> Any:
+        return {"status": "ok", **attrs.asdict(self._hub.statistics())}
 
     def _check_right(self, headers: Mapping[str, str], *, local: bool) -> None:
         if self._key is None:
@@ -150,16 +193,16 @@ class SideDoor:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HTTPFault(400, str(error)) from error
         places = [f"$[{number}]" if several else "$" for number in range(len(publications))]
-        work = [
-            (Event(each.event, each.data), each.target(place)) for each, place in zip(publications, places, strict=True)
-        ]
-        offered: list[dict[str, int | None]] = []
-        for event, to in work:
-            try:
-                published = await self._hub.publish(event, to=to, wait_for=Reach.OFFERED)
-            except Misuse as error:
-                raise HTTPFault(400, f"{error} ({len(offered)} events before it were published)") from error
-            offered.append({"offered": published.offered})
+        try:
+            published = await self._hub.publish_all(
+                [
+                    (Event(each.event, each.data), each.target(place))
+                    for each, place in zip(publications, places, strict=True)
+                ]
+            )
+        except Misuse as error:
+            raise HTTPFault(400, str(error)) from error
+        offered = [{"offered": each.offered} for each in published]
         return offered if several else offered[0]
 
 
@@ -184,7 +227,7 @@ def _response(parser: h11.Connection, status: int, headers: Mapping[str, str], b
     return b"".join(
         parser.send(event) or b""
         for event in (
-            h11.Response(status_code=status, headers=list(all_headers.items())),
+            h11.Response(status_code=status, headers=list(all_headers.items()), reason=REASONS.get(status, b"")),
             h11.Data(data=body if has_body else b""),
             h11.EndOfMessage(),
         )

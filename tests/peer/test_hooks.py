@@ -76,7 +76,7 @@ async def test_a_plugin_that_raises_is_logged_and_the_others_are_told(autojump_c
 
 async def test_a_slow_plugin_delays_nobody_and_misses_requests_first(autojump_clock):
     diary = Diary(pause=100)
-    options = HubOptions(hook_queue=8, window=1)
+    options = HubOptions(hook_queue=8, window=1, hooks_end_within=5000)
     async with open_world(plugins=[diary], options=options) as world:
         async with world.open_client() as client:
             begun = trio.current_time()
@@ -100,3 +100,18 @@ async def test_without_plugins_there_is_no_hook_task(autojump_clock):
         async with world.open_link() as link:
             await link.receive()
             assert trio.lowlevel.current_statistics().tasks_living - tasks == quiet + 1
+
+
+async def test_a_plugin_that_never_returns_is_given_up_when_the_connection_is_gone(autojump_clock, caplog):
+    class Stuck:
+        async def connected(self, connection):
+            await trio.sleep_forever()
+
+    options = HubOptions(window=1, hooks_end_within=10)
+    async with open_world(plugins=[Stuck()], options=options) as world:
+        before = trio.lowlevel.current_statistics().tasks_living
+        async with world.open_link() as link:
+            await link.receive()
+        await trio.sleep(30)
+        assert trio.lowlevel.current_statistics().tasks_living == before
+        assert "did not come to an end" in caplog.text

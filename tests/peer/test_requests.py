@@ -59,8 +59,12 @@ async def test_one_that_waits_in_the_lane_can_be_cancelled_or_come_too_late(auto
         await link.send('{"seq": 3, "action": "lane", "data": 1, "deadline": 2000}')
         await link.send('{"cancel": 2}')
         await link.send('{"cancel": 99}')
-        replies = [json.loads(await anext(link)) for _ in range(3)]
-        assert [reply.get("error", {}).get("id") for reply in replies] == [None, "cancelled", "deadline"]
+        ends = []
+        for _ in range(3):
+            reply = json.loads(await anext(link))
+            ends.append((reply["seq_reply"], reply.get("error", {}).get("id"), round(trio.current_time())))
+        begun = ends[0][2]
+        assert ends == [(2, "cancelled", begun), (3, "deadline", begun + 2), (1, None, begun + 5)]
         assert calls == [5]
 
 

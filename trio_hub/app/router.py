@@ -77,7 +77,7 @@ class Router:
         """Validate and handle a request; return the reply's data, or a coroutine that will."""
         action = self._actions.get(request.action)
         if action is None:
-            raise RequestFailed(404, "unknown_action", f"no action {request.action!r}")
+            raise RequestFailed(404, "unknown_action", f"no action {request.action[:100]!r}")
         try:
             data = msgspec.convert({} if request.data is None else request.data, action.type)
         except msgspec.ValidationError as error:

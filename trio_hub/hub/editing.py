@@ -13,12 +13,15 @@ from typing import Any
 
 import attrs
 
-from trio_hub.messages import Event
+from trio_hub.errors import Misuse
+from trio_hub.messages import HELLO, Event
 from trio_hub.wire.codecs import Body
 
-__all__ = ["Editing", "Editor"]
+__all__ = ["Editing", "Editor", "check_name"]
 
 log = logging.getLogger("trio_hub.hub")
+
+_RESERVED = frozenset({"", HELLO})
 
 
 @attrs.frozen
@@ -63,4 +66,13 @@ class Editing:
             if event is None:
                 return None
             event = editor.edit(event, key)
-        return None if event is None else Body(event)
+        if event is None:
+            return None
+        check_name(event)
+        return Body(event)
+
+
+def check_name(event: Event) -> None:
+    """Raise `Misuse` for a name that only the hub itself may say."""
+    if event.name in _RESERVED:
+        raise Misuse(f"an event cannot be called {event.name!r}")

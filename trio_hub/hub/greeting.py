@@ -63,9 +63,14 @@ class Greeter:
         """Return an id that nobody can guess."""
         return self._origin + _random(_LENGTH - _ORIGIN)
 
-    def hello(self, id: str, gap: Former | None = None) -> Body:
-        """Return event 0 of this id, telling of the gap it closes, if any."""
+    def hello(self, id: str, gap: Former | None = None, requests: int | None = None) -> Body:
+        """Return event 0 of this id, telling of the gap it closes, if any.
+
+        `requests` is the highest request of a connection that goes on under this id; None for a new connection.
+        """
         data = {"connection_id": id, **self._facts}
+        if requests is not None:
+            data["requests"] = requests
         if gap is not None:
             data["gap"] = {"reason": gap.reason, "last": gap.last}
         return Body(Event(HELLO, data))

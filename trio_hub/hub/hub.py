@@ -21,12 +21,13 @@ import attrs
 import trio
 
 from trio_hub.errors import Closed, Misuse
-from trio_hub.hub.editing import Editing, Editor
+from trio_hub.hub.editing import Editing, Editor, check_name
 from trio_hub.hub.greeting import Former, Greeter
 from trio_hub.hub.index import Index, IndexStatistics
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
-from trio_hub.messages import HELLO, Event
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import Event
 from trio_hub.options import HubOptions
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
@@ -40,7 +41,6 @@ __all__ = ["Hub", "HubStatistics", "Published", "Reach"]
 
 log = logging.getLogger("trio_hub.hub")
 
-_RESERVED = frozenset({"", HELLO})
 _MOST_FAILURES = 5
 _FAILURE_SPAN = 10.0  # s
 
@@ -133,16 +133,21 @@ class Hub:
         """
         publication = self._publication(event, to, editors, wait_for)
         await trio.lowlevel.checkpoint_if_cancelled()
-        while len(self._inbox) >= self.options.inbox and not self._closed:
-            await self._room.park()
-        self._take(publication)
+        await self._put(publication)
         if publication.served is None:
             await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
             return Published(Reach.ACCEPTED)
-        await publication.served.wait()
-        if self._closed:
-            raise Closed("the hub has ended")
-        return Published(Reach.OFFERED, publication.offered)
+        return await self._served(publication)
+
+    async def publish_all(self, events: Sequence[tuple[Event, Target]]) -> list[Published]:
+        """Publish several events in their order, none of them if one cannot be, and wait until all were offered.
+
+        Other publishes may come between them. If cancelled, the first of them were taken. Raises as `publish` does.
+        """
+        publications = [self._publication(event, to, (), Reach.OFFERED) for event, to in events]
+        for publication in publications:
+            await self._put(publication)
+        return [await self._served(publication) for publication in publications]
 
     def publish_nowait(self, event: Event, *, to: Target, editors: Sequence[Editor] = ()) -> Published:
         """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
@@ -153,12 +158,28 @@ class Hub:
         return Published(Reach.ACCEPTED)
 
     def _publication(self, event: Event, to: Target, editors: Sequence[Editor], wait_for: Reach) -> _Publication:
-        if event.name in _RESERVED:
-            raise Misuse(f"an event cannot be called {event.name!r}")
+        check_name(event)
+        self._index.select(to)  # raises where nobody knows how
         if event.broadcast is None:
             event = Event(event.name, event.data, to.public())
+        body = Body(event)
+        if body.size > self.options.outbox.size // 2:
+            raise Misuse(f"an event of {body.size} bytes; a connection may be owed {self.options.outbox.size} in all")
         served = trio.Event() if wait_for is Reach.OFFERED else None
-        return _Publication(Body(event), to, Editing(event, editors) if editors else None, served)
+        return _Publication(body, to, Editing(event, editors) if editors else None, served)
+
+    async def _put(self, publication: _Publication) -> None:
+        """Put a publish into the inbox, waiting for room."""
+        while len(self._inbox) >= self.options.inbox and not self._closed:
+            await self._room.park()
+        self._take(publication)
+
+    async def _served(self, publication: _Publication) -> Published:
+        assert publication.served is not None
+        await publication.served.wait()
+        if self._closed:
+            raise Closed("the hub has ended")
+        return Published(Reach.OFFERED, publication.offered)
 
     def _take(self, publication: _Publication) -> None:
         if self._closed:
@@ -173,7 +194,7 @@ class Hub:
         """The hub task, until cancelled. Supervised: see the module's theory."""
         failures: deque[float] = deque(maxlen=_MOST_FAILURES)
         try:
-            async with trio.open_nursery() as tasks:
+            async with open_tasks() as tasks:
                 tasks.start_soon(self._heart.run)
                 task_status.started()
                 while True:
@@ -364,7 +385,7 @@ class Hub:
             gap = Former(reason, outbox.next_number - 1 if last is None else last, id)
             self._greeter.remember(connection.id, gap)
             self._index.rename(connection, id)
-        connection.restart(id, self._greeter.hello(id, gap), reason)
+        connection.restart(id, self._greeter.hello(id, gap, connection.highest_request), reason)
 
     def _expired(self, connection: Connection) -> None:
         self._forget(connection, "expired")

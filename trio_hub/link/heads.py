@@ -18,7 +18,7 @@ from trio_hub.errors import LinkLost
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import OpeningOptions
 
-__all__ = ["HTTPFault", "RequestHead", "check_upgrade", "read_head", "write_response"]
+__all__ = ["REASONS", "HTTPFault", "RequestHead", "check_upgrade", "read_head", "write_response"]
 
 
 class HTTPFault(Exception):
@@ -154,14 +154,14 @@ def write_response(status: int, body: bytes, headers: dict[str, str], *, close: 
     return b"".join(
         writer.send(event) or b""
         for event in (
-            h11.Response(status_code=status, reason=_REASONS.get(status, b""), headers=list(all_headers.items())),
+            h11.Response(status_code=status, reason=REASONS.get(status, b""), headers=list(all_headers.items())),
             h11.Data(data=body),
             h11.EndOfMessage(),
         )
     )
 
 
-_REASONS = {
+REASONS = {
     200: b"OK",
     400: b"Bad Request",
     401: b"Unauthorized",

@@ -139,7 +139,7 @@ class Link:
     def _heed(self, received: list[Received]) -> None:
         """Answer control frames; the last ping stands for those before it (RFC 6455 section 5.5.3)."""
         pings = [item for item in received if type(item) is Ping]
-        if pings:
+        if pings and not self.writer.is_full:  # who reads nothing gets no pongs either
             self.writer.post(frame(PONG, pings[-1].payload, mask=self._client))
             self.writer.flush()
         if isinstance(received[-1], CloseReason):
@@ -178,12 +178,14 @@ class Link:
     def end(self, close: CloseReason) -> None:
         """Decide that the link ends so: reading stops, and a close frame goes out behind the queue. Never waits.
 
-        The first to decide is right; later calls do nothing. `close` must follow.
+        The first to decide is right; later calls do nothing. `close` must follow. Raises `Misuse`, with nothing
+        decided, for a code that may not be sent.
         """
         if self.closed is None:
+            last_words = close_frame(close, mask=self._client)
             self.closed = close
             self._reading.cancel()
-            self.writer.post(close_frame(close, mask=self._client), last=True)
+            self.writer.post(last_words, last=True)
             self.writer.flush()
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:

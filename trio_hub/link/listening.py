@@ -14,7 +14,7 @@ import trio
 
 from trio_hub.errors import Misuse
 
-__all__ = ["accept_from", "open_listeners", "open_unix_listener"]
+__all__ = ["accept_from", "guard", "open_listeners", "open_unix_listener"]
 
 log = logging.getLogger("trio_hub.link")
 
@@ -94,10 +94,10 @@ async def accept_from(listener: trio.abc.Listener[trio.abc.Stream], handler: Han
                 log.error("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
                 await trio.sleep(_PAUSE)
             else:
-                tasks.start_soon(_guard, handler, stream)
+                tasks.start_soon(guard, handler, stream)
 
 
-async def _guard(handler: Handler, stream: trio.abc.Stream) -> None:
+async def guard(handler: Handler, stream: trio.abc.Stream) -> None:
     """Run the handler for one stream; one stream's failure is nobody else's."""
     try:
         await handler(stream)

@@ -93,9 +93,11 @@ class Client:
         return events
 
     def settle(self) -> None:
-        """Count the events that were taken last as handled now, not when the next are asked for."""
+        """Count the events that were taken last as handled now, not when the next are asked for.
+
+        They are acknowledged some time after that: a `position` that is stored right away is never behind.
+        """
         self._conversation.mailbox.settle()
-        self._conversation.acknowledge_if_due()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
@@ -120,8 +122,7 @@ class Client:
             await conversation.link.writer.wait_for_room()
         if deadline is not None and not deadline < math.inf:
             deadline = None
-        question = conversation.questions.ask(action, data, deadline)
-        conversation.send(question)
+        question = conversation.ask(action, data, deadline)
         await trio.lowlevel.cancel_shielded_checkpoint()  # it is asked: too late to be cancelled
         return question
 
@@ -141,7 +142,7 @@ class Client:
             await self.request("subscribe", {"topic": topic})
         except OutcomeUnknown:
             return  # the new connection subscribes to everything in `_topics`
-        except RequestFailed:
+        except BaseException:
             self._topics.pop(topic, None)
             raise
 
@@ -225,8 +226,8 @@ async def open_client(
     says goodbye, and the hub keeps what comes for as long as its window.
     """
     address = Address.parse(url)
-    if address.resource == "/":
-        address = attrs.evolve(address, resource="/ws")
+    if address.resource.partition("?")[0] == "/":
+        address = attrs.evolve(address, resource=f"/ws{address.resource[1:]}")
     client = Client(
         address,
         token=token,

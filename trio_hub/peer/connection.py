@@ -107,6 +107,11 @@ class Connection:
         """Whether it has a link at this moment."""
         return self._link is not None
 
+    @property
+    def highest_request(self) -> int:
+        """The highest number of a request that it made (v1)."""
+        return self._requests.highest if self._requests else 0
+
     def statistics(self) -> ConnectionStatistics:
         """Return what it holds at this moment."""
         running = self._requests.running if self._requests else 0
@@ -167,8 +172,10 @@ class Connection:
         if resumed:
             self._tell("resumed")
             if self.codec.acknowledges:
-                highest = self._requests.highest if self._requests else 0
-                link.post(self.codec.encode(Resumed(self.id, self.outbox.next_number, highest)))
+                resumption = Resumed(
+                    self.id, self.outbox.next_number, self.highest_request, self._options.link.max_message
+                )
+                link.post(self.codec.encode(resumption))
         link.writer.draw_from(self._draw)
         link.writer.flush()
         self._change.set()
@@ -235,7 +242,7 @@ class Connection:
         self._requests.cancel_all()
         self._tell("expired")
         if self._hooks is not None:
-            self._hooks.end()
+            self._hooks.end(self._options.hooks_end_within)
 
     # -- what it says
 
@@ -248,9 +255,9 @@ class Connection:
                 for message in messages:
                     for said in self.codec.from_client(message):
                         self._heed(said, link)
-                    if link.writer.is_full:  # who does not read our replies gets to ask no more
-                        link.writer.flush()
-                        await link.writer.wait_for_room()
+                        if link.writer.is_full:  # who does not read our replies gets to ask no more
+                            link.writer.flush()
+                            await link.writer.wait_for_room()
                 self._in_batch = False
                 link.writer.flush()
         except PeerFault as fault:

@@ -5,10 +5,13 @@ mailbox, replies to their questions. What the program says goes to the link ther
 died is said again on the next one, in the order of its numbers, and the hub knows it by them.
 
 A hello tells of a new connection id. On a fresh link that means that the hub knows nothing of us, and requests that
-were sent are in doubt. In the midst of a link it means only that events were lost.
+were sent are in doubt, unless it says how far it knows them. In the midst of a link it means only that events were
+lost.
 """
 
 from __future__ import annotations
+
+from typing import Any, Final
 
 import attrs
 
@@ -21,6 +24,8 @@ from trio_hub.peer.questions import Question, Questions
 from trio_hub.wire.codecs import V1_JSON, FromServer
 
 __all__ = ["Conversation"]
+
+_UNLIMITED: Final = 2**53
 
 
 class Conversation:
@@ -36,6 +41,7 @@ class Conversation:
         self._acked = -1  # the highest event number of which the hub was told that it is handled
         self._acked_replies = 0
         self._handled_when_acked = 0
+        self._max_message = _UNLIMITED  # what the hub takes
 
     def wish(self) -> dict[str, str]:
         """Return the members of the query that ask to go on where we are."""
@@ -52,9 +58,14 @@ class Conversation:
             if said.connection_id != self.id or said.next != self._next:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "resumed something else than was asked for")
             self.questions.begin_after(said.requests)
+            self._max_message = said.max_message or _UNLIMITED
         elif isinstance(said, Event) and said.name == HELLO:
             self._begin_anew(said)
-            self.questions.doubt()
+            match said.data:
+                case {"requests": int(requests)}:  # it lost events, but knows what we asked
+                    self.questions.begin_after(requests)
+                case _:
+                    self.questions.doubt()
         else:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, "said something before hello or resumed")
         self.link = link
@@ -84,6 +95,7 @@ class Conversation:
         """Go on under the id of this hello, behind a gap if there was another id before."""
         match hello.data:
             case {"connection_id": str(id)}:
+                self._max_message = hello.data.get("max_message") or _UNLIMITED
                 had_one, self.id, self._next, self._acked = self.id is not None, id, 1, -1
             case _:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "hello without a connection_id")
@@ -103,8 +115,17 @@ class Conversation:
             self.link.post(text)
             self.link.writer.flush()
 
+    def ask(self, action: str, data: Any, deadline: float | None) -> Question:
+        """Ask something new, now or on the next link.
+
+        Raises `Misuse` where it cannot be encoded, or is larger than the hub takes.
+        """
+        question = self.questions.ask(action, data, deadline, self._max_message)
+        self.send(question)
+        return question
+
     def send(self, question: Question) -> None:
-        """Ask a question, now or on the next link."""
+        """Say a question if there is a link."""
         if self.link is not None:
             question.sent = True
             self.say(question.text)

@@ -33,6 +33,7 @@ class Hooks:
         self._plugins = plugins
         self._capacity = capacity
         self._tell, self._heard = trio.open_memory_channel[tuple[str, tuple[Any, ...]]](capacity)
+        self._scope = trio.CancelScope()
         self.dropped = 0
 
     def tell(self, moment: str, *details: Any) -> None:
@@ -52,16 +53,22 @@ class Hooks:
 
     async def run(self) -> None:
         """The hook task: tell the plugins until `end` was called and everything was told."""
-        async for moment, details in self._heard:
-            for plugin in self._plugins:
-                method = getattr(plugin, moment, None)
-                if method is None:
-                    continue
-                try:
-                    await method(self._connection, *details)
-                except Exception:
-                    log.exception("plugin %r failed at %r", plugin, moment)
+        with self._scope:
+            async for moment, details in self._heard:
+                for plugin in self._plugins:
+                    await self._tell_one(plugin, moment, details)
+        if self._scope.cancelled_caught:
+            log.error("plugins did not come to an end with connection %s", self._connection.id)
 
-    def end(self) -> None:
-        """Nothing more will come."""
+    async def _tell_one(self, plugin: Plugin, moment: str, details: tuple[Any, ...]) -> None:
+        try:
+            method = getattr(plugin, moment, None)
+            if method is not None:
+                await method(self._connection, *details)
+        except Exception:
+            log.exception("plugin %r failed at %r", plugin, moment)
+
+    def end(self, within: float) -> None:
+        """Nothing more will come; what was told has so many seconds to come to an end."""
         self._tell.close()
+        self._scope.deadline = trio.current_time() + within

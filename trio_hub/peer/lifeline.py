@@ -20,6 +20,8 @@ from trio_hub.wire.codecs import V1_JSON
 
 __all__ = ["Connected", "Lifeline", "Lost"]
 
+_GOOD_WHILE = 10.0  # s, after which a link was good though nothing was said on it
+
 
 @attrs.frozen
 class Connected:
@@ -97,6 +99,7 @@ class Lifeline:
         except LinkLost as lost:
             return lost
         self._heart.watch(link)
+        begun = trio.current_time()
         async with open_tasks() as tasks:
             tasks.start_soon(link.writer.run)
             tasks.start_soon(self._acknowledge_now_and_then)
@@ -107,6 +110,8 @@ class Lifeline:
                 self._heart.forget(link)
                 await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
             tasks.cancel_scope.cancel()
+        if trio.current_time() - begun > _GOOD_WHILE:
+            self._backoff.reset()
         assert link.closed is not None
         return LinkLost(link.closed)
 
@@ -121,9 +126,9 @@ class Lifeline:
                     for said in V1_JSON.from_server(message):
                         if conversation.link is link:
                             conversation.hear(said)
+                            self._backoff.reset()  # a link that only says hello, and ends, is no good link
                         else:
                             resumed = conversation.begin_on(link, said)
-                            self._backoff.reset()
                             self._on_status(Connected(conversation.id or "", resumed))
                 await conversation.mailbox.wait_for_room()
         except PeerFault as fault:

@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from trio_hub.errors import OutcomeUnknown, RequestFailed
+from trio_hub.errors import Misuse, OutcomeUnknown, RequestFailed
 from trio_hub.messages import Cancel, Reply, Request
 from trio_hub.wire.codecs import Codec
 
@@ -94,10 +94,13 @@ class Questions:
         if self._end is not None:
             raise self._end
 
-    def ask(self, action: str, data: Any, deadline: float | None = None) -> Question:
-        """Number and encode a request. Raises `Misuse` where its data cannot be encoded."""
+    def ask(self, action: str, data: Any, deadline: float | None, largest: int) -> Question:
+        """Number and encode a request. Raises `Misuse` where that is not possible in `largest` bytes."""
         request = Request(self._highest + 1, action, data, deadline)
-        question = Question(self, request, self._codec.encode(request))
+        text = self._codec.encode(request)
+        if len(text.encode()) > largest:
+            raise Misuse(f"a request of {len(text.encode())} bytes; the hub takes {largest}")
+        question = Question(self, request, text)
         self._highest += 1
         self._open[question.seq] = question
         return question

@@ -54,6 +54,7 @@ class _Job:
     asked_on: Any
     key: Hashable
     scope: trio.CancelScope
+    watch: trio.CancelScope | None = None  # around the watch on its deadline, while it waits in the lane
 
 
 class Requests:
@@ -104,6 +105,9 @@ class Requests:
         if self._lane_is_busy and self._handler.ordered(request.action):
             self._running[job.key] = job
             self._lane.append(job)
+            if request.deadline is not None:
+                job.watch = trio.CancelScope()
+                self._tasks.start_soon(self._watch_deadline, job, job.watch)
             return
         work = self._begin(job)
         if work is not None:
@@ -119,11 +123,14 @@ class Requests:
         job = self._running.get(seq)
         if job is not None:
             job.scope.cancel()
+            self._leave_lane(job)
 
     def cancel_all(self) -> None:
         """Cancel everything that runs or waits; nobody is there for the answers."""
+        self._lane.clear()
         for job in list(self._running.values()):
             job.scope.cancel()
+            _end_watch(job)
 
     def forget_replies(self, number: int) -> None:
         """Forget the replies up to request `number`: the client has them."""
@@ -132,6 +139,9 @@ class Requests:
 
     def refuse(self, seq: int, failure: RequestFailed, asked_on: Any) -> None:
         """Answer a request that cannot even be begun."""
+        if self._once and seq <= self.highest:
+            self._repeat(Request(seq, ""), asked_on)
+            return
         self.highest = max(self.highest, seq)
         self._answer(self._job(Request(seq, ""), asked_on), error=failure)
 
@@ -172,15 +182,26 @@ class Requests:
         await self._finish(job, work)
         while self._lane:
             job = self._lane.popleft()
-            if job.scope.cancel_called:
-                self._answer(job, error=_why_cancelled(job))
-                continue
+            _end_watch(job)
             next_work = self._begin(job)
             if next_work is not None:
                 await self._finish(job, next_work)
             else:
                 await trio.lowlevel.checkpoint()
         self._lane_is_busy = False
+
+    async def _watch_deadline(self, job: _Job, watch: trio.CancelScope) -> None:
+        """Answer a job that still waits in the lane when its deadline has come."""
+        with watch:
+            await trio.sleep_until(job.scope.deadline)
+            self._leave_lane(job)
+
+    def _leave_lane(self, job: _Job) -> None:
+        """Answer a job at once if it still waits in the lane."""
+        if job in self._lane:
+            self._lane.remove(job)
+            _end_watch(job)
+            self._answer(job, error=_why_cancelled(job))
 
     # -- replies
 
@@ -213,6 +234,11 @@ class Requests:
             gone = (410, "reply_gone", "this request was answered before, and the reply is no longer kept")
             text = self._codec.encode(Reply(request.seq, None, gone))
         self._send(text, asked_on)
+
+
+def _end_watch(job: _Job) -> None:
+    if job.watch is not None:
+        job.watch.cancel()
 
 
 def _why_cancelled(job: _Job) -> RequestFailed:

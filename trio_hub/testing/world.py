@@ -10,6 +10,7 @@ import trio
 
 from trio_hub.app.topics import anybody
 from trio_hub.link.link import Link
+from trio_hub.link.listening import guard
 from trio_hub.link.opening import Address, request_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import ClientOptions, LinkOptions
@@ -37,7 +38,7 @@ class World:
 
     def reach(self, stream: trio.abc.Stream) -> None:
         """Give the server a stream, as if it had accepted it."""
-        self._tasks.start_soon(self.server.serve_stream, stream)
+        self._tasks.start_soon(guard, self.server.serve_stream, stream)
 
     @asynccontextmanager
     async def open_client(

@@ -199,8 +199,9 @@ def _as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -
         case Reply(seq_reply, _, (status, id, text)):
             error = {"id": id, "message": text, "status_code": status}
             return {"status": "FAIL", "seq_reply": seq_reply, "error": error}
-        case Resumed(connection_id, next, requests):
-            return {"resumed": {"connection_id": connection_id, "next": next, "requests": requests}}
+        case Resumed(connection_id, next, requests, max_message):
+            resumed = {"connection_id": connection_id, "next": next, "requests": requests}
+            return {"resumed": resumed if max_message is None else {**resumed, "max_message": max_message}}
         case Request(seq, action, data, deadline):
             request = {"seq": seq, "action": action, "data": data}
             return request if deadline is None else {**request, "deadline": round(deadline * 1000)}
@@ -255,8 +256,14 @@ def _server_message(item: dict[str, Any]) -> FromServer:
             return Reply(_number(seq, "seq_reply"), item.get("data"))
         case {"status": "FAIL", "seq_reply": seq}:
             return Reply(_number(seq, "seq_reply"), None, _error(item.get("error")))
-        case {"resumed": {"connection_id": str(connection_id), "next": next, "requests": requests}}:
-            return Resumed(connection_id, _number(next, "next"), _number(requests, "requests"))
+        case {"resumed": {"connection_id": str(connection_id), "next": next, "requests": requests, **more}}:
+            largest = more.get("max_message")
+            return Resumed(
+                connection_id,
+                _number(next, "next"),
+                _number(requests, "requests"),
+                None if largest is None else _number(largest, "max_message"),
+            )
     raise _unknown(item)
 
 
