@@ -103,10 +103,15 @@ async def test_only_those_with_a_token_come_in(tmp_path):
 async def test_what_is_no_json_is_told_with_its_line_and_the_rest_is_sent():
     async with serve() as (_, url), program(*TRIO_HUB, "listen", url, "town") as ear:
         await ear.wait_for_error("listening to town")
-        sent = await run(*TRIO_HUB, "send", url, "town", "-", stdin=b"1\n{oops\n\n2\n")
+        large = b'"%b"' % (b"x" * 2_000_000)
+        lines = [b"1", b"{oops", b"", b"[" * 5000, large, b"\xff", b"2", b""]
+        sent = await run(*TRIO_HUB, "send", url, "town", "-", stdin=b"\n".join(lines))
         assert sent.returncode == 1
         assert b"line 2: not JSON" in sent.stderr
-        assert b"1 lines were not accepted" in sent.stderr
+        assert b"line 4: not JSON" in sent.stderr
+        assert b"line 5: a request of 2000" in sent.stderr
+        assert b"line 6: not JSON" in sent.stderr
+        assert b"4 lines were not accepted" in sent.stderr
         assert [json.loads(await ear.line())["data"] for _ in range(2)] == [1, 2]
 
 
@@ -125,6 +130,11 @@ async def test_a_server_that_is_not_there_costs_patience():
         (["listen", "http://127.0.0.1", "town"], b"ws://"),
         (["send", "ws://127.0.0.1:99999", "town"], b"not a URL"),
         (["listen", "ws://127.0.0.1"], b"TOPIC"),
+        (["serve", "--port", "99999"], b"99999"),
+        (["serve", "--origin", "example.org"], b"https://example.org"),
+        (["serve", "--cert-key", __file__], b"--cert only"),
+        (["send", "ws://127.0.0.1", "town", "1", "--patience", "-1"], b"--patience"),
+        (["listen", "ws://127.0.0.1", "town", "--resume", "/nowhere/place.json"], b"cannot keep a place"),
     ],
 )
 async def test_a_wrong_call_is_told_in_a_sentence(arguments, words):

@@ -813,3 +813,43 @@ async def test_basic_credentials_are_no_token(autojump_clock):
     ):
         await prove(link, 1, "ann's")
         assert (await Ear(link).next())["status"] == "OK"
+
+
+async def test_guests_call_this_machine_by_its_own_name():
+    """A page may have a name of its own lead to this machine; its browser then calls us by that name."""
+    async with trio.open_nursery() as tasks:
+        (listener,) = await tasks.start(Server().serve)
+        port = listener.socket.getsockname()[1]
+        for host, status in [(f"localhost:{port}", 101), (f"127.0.0.1:{port}", 101), (f"evil.example:{port}", 403)]:
+            stream = await trio.open_tcp_stream("127.0.0.1", port)
+            lines = [
+                "GET /ws HTTP/1.1",
+                f"Host: {host}",
+                f"Origin: http://{host}",
+                "Upgrade: websocket",
+                "Connection: Upgrade",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            ]
+            await stream.send_all("\r\n".join([*lines, "", ""]).encode())
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 %d" % status)
+            await trio.aclose_forcefully(stream)
+        tasks.cancel_scope.cancel()
+
+
+async def test_guests_are_not_served_on_listeners_for_others():
+    listeners = await trio.open_tcp_listeners(0, host="0.0.0.0")
+    with pytest.raises(Misuse, match=r"0\.0\.0\.0"):
+        await Server().serve(listeners=listeners)
+    for listener in listeners:
+        await listener.aclose()
+
+
+async def test_a_drain_does_not_wait_for_strangers(autojump_clock):
+    async with open_world() as world:
+        cable = Cable()
+        world.reach(cable.far)
+        await trio.testing.wait_all_tasks_blocked()
+        begun = trio.current_time()
+        await world.server.drain(deadline=5)
+        assert trio.current_time() - begun < 1

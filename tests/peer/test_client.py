@@ -330,3 +330,38 @@ async def test_doubt_is_told_for_what_was_sent(autojump_clock):
     async with scripted(forgets, good) as client:
         with pytest.raises(OutcomeUnknown):
             await client.request("anything")
+
+
+async def test_a_link_that_only_says_hello_and_ends_is_dialled_less_and_less(autojump_clock):
+    """Its hub has something to say that we cannot take: coming back at once would bring the same."""
+
+    async def script(link, query):
+        await say(link, hello())
+
+    waits = []
+
+    def note(status):
+        if isinstance(status, Lost):
+            waits.append(status.retry_in)
+
+    async with trio.open_nursery() as tasks:
+
+        async def serve(stream):
+            link = await accept_link(stream, await read_head(stream, OpeningOptions()), subprotocol=V1)
+            async with link.running():
+                await script(link, {})
+
+        weather = Weather(lambda stream: tasks.start_soon(serve, stream))
+        options = ClientOptions(first_retry=0.5, longest_retry=30)
+        async with open_client("ws://hub", open_stream=weather.open_stream, options=options, on_status=note):
+            await trio.sleep(600)
+        tasks.cancel_scope.cancel()
+    assert 20 < len(waits) < 120  # 15 s each on the average, not a quarter of a second
+    assert max(waits) > 10
+
+
+async def test_a_url_without_a_path_may_have_a_query(autojump_clock):
+    async with open_world() as world:
+        weather = Weather(world.reach)
+        async with open_client("ws://memory/?x=1", open_stream=weather.open_stream) as client:
+            assert (await client.request("ping"))["text"] == "pong"

@@ -6,14 +6,18 @@ import pytest
 import trio
 
 from trio_hub import (
+    CloseReason,
     Editor,
     Event,
     HubOptions,
     Misuse,
+    OutboxOptions,
     Reach,
+    Refused,
     RequestFailed,
     Router,
     Server,
+    Target,
     anybody,
     everyone,
     topic,
@@ -204,3 +208,57 @@ async def test_nothing_is_left_behind_by_those_who_left(autojump_clock):
         statistics = world.server.hub.statistics().index
         assert (statistics.connections, statistics.users, statistics.topics) == (0, 0, 0)
         assert trio.lowlevel.current_statistics().tasks_living == before
+
+
+async def test_an_editor_cannot_say_what_only_the_hub_says(autojump_clock):
+    async with open_world() as world, world.open_client() as ann:
+        forged = Editor(key=lambda connection: None, edit=lambda event, key: Event("hello", {"connection_id": "x"}))
+        await world.server.publish(Event("e"), to=everyone(), editors=[forged])
+        await world.server.publish(Event("after"), to=everyone())
+        assert (await ann.receive()).name == "after"
+
+
+async def test_an_event_that_no_outbox_can_hold_is_its_publisher_s_misuse(autojump_clock):
+    options = HubOptions(outbox=OutboxOptions(size=20_000, kept_size=5000))
+    async with open_hub_and_client(options=options) as (hub, client):
+        with pytest.raises(Misuse, match="20000"):
+            await hub.publish(Event("e", "x" * 15_000), to=everyone())
+        with pytest.raises(Misuse, match="planet"):
+            await hub.publish(Event("e"), to=Target("planet", "mars"))
+        await hub.publish(Event("e", {"n": 1}), to=everyone())
+        assert (await client.receive()).data == {"n": 1}
+        assert hub.hub.statistics().gaps == 0
+
+
+async def test_a_rule_that_raises_is_answered_and_logged(autojump_clock, caplog):
+    def may_subscribe(session, name):
+        raise ZeroDivisionError
+
+    async with open_world(Server(may_subscribe=may_subscribe)) as world, world.open_client() as client:
+        with pytest.raises(Refused) as caught:
+            async with world.open_link("/ws?topics=town"):
+                pass
+        assert caught.value.status == 500
+        with pytest.raises(RequestFailed) as failed:
+            await client.subscribe("town")
+        assert failed.value.status == 500
+        assert "may_subscribe" in caplog.text
+
+
+async def test_a_close_code_that_cannot_be_sent_decides_nothing(autojump_clock):
+    async with open_hub_and_client() as (hub, client):
+        (connection,) = hub.hub.connections()
+        with pytest.raises(Misuse):
+            connection.end(CloseReason(999))
+        await hub.publish(Event("e", {"n": 1}), to=everyone())
+        assert (await client.receive()).data == {"n": 1}
+
+
+async def test_many_events_are_published_whole_or_not_at_all(autojump_clock):
+    async with open_hub_and_client(options=HubOptions(inbox=10)) as (hub, client):
+        events = [(Event("e", {"n": n}), everyone()) for n in range(100)]
+        with pytest.raises(Misuse):
+            await hub.hub.publish_all([*events, (Event("hello"), everyone())])
+        published = await hub.hub.publish_all(events)
+        assert [each.offered for each in published] == [1] * 100
+        assert [(await client.receive()).data["n"] for _ in range(100)] == list(range(100))

@@ -5,7 +5,19 @@ import json
 import pytest
 import trio
 
-from trio_hub import HubOptions, OutcomeUnknown, RequestFailed, Router, Server
+from trio_hub import (
+    Event,
+    Gap,
+    HubOptions,
+    LinkOptions,
+    Misuse,
+    OutboxOptions,
+    OutcomeUnknown,
+    RequestFailed,
+    Router,
+    Server,
+    topic,
+)
 from trio_hub.testing import open_hub_and_client, open_world
 
 V1 = "trio-hub.v1.json"
@@ -173,3 +185,80 @@ async def test_without_the_right_nothing_is_published(autojump_clock):
             await client.publish("town", "e", {})
         assert caught.value.status == 403
         assert hub.hub.statistics().published == 0
+
+
+async def test_a_program_that_comes_back_behind_its_acknowledgements_is_not_taken_for_its_former_self(autojump_clock):
+    """The hub begins its connection anew, but knows the numbers that were used: new requests get new ones."""
+    server, calls = counting_server()
+    async with open_world(server) as world:
+        async with world.open_client(topics=["town"]) as first:
+            position = first.position
+            for n in range(3):
+                await server.publish(Event("tick", n), to=topic("town"))
+                await first.receive()
+        async with world.open_client(resume=position) as second:
+            with pytest.raises(Gap, match="overflow"):
+                await second.receive()
+            assert await second.request("quick", 21) == 42
+            assert calls == [21]
+
+
+async def test_a_gap_alone_leaves_no_doubt_about_requests(autojump_clock):
+    """The hub lost events for a client that was away, and still knows what that client asked."""
+    options = HubOptions(outbox=OutboxOptions(count=30, kept_count=10))
+    server, calls = counting_server(options)
+    async with open_hub_and_client(server, topics=["town"]) as (_, client):
+        question = await client.ask("slow", 1)
+        client.weather.stall()
+        for n in range(100):
+            await server.publish(Event("tick", n), to=topic("town"))
+        client.weather.abandon()
+        assert await question.reply() == 2
+        assert calls == [1]
+
+
+async def test_a_malformed_repetition_does_not_replace_what_runs(autojump_clock):
+    server, calls = counting_server(HubOptions(running_requests=4))
+    async with open_world(server) as world, world.open_link(subprotocols=[V1]) as link:
+        await link.receive()
+        for seq in range(1, 21):
+            await link.send(json.dumps([{"seq": seq, "action": "slow", "data": seq}, {"seq": seq}]))
+        replies = [json.loads(await anext(link)) for _ in range(36)]
+        assert len(calls) == 4
+        assert sum(reply["status"] == "OK" for reply in replies) == 4
+        (connection,) = server.hub.connections()
+        assert connection.statistics().running_requests == 0
+
+
+async def test_one_message_with_many_requests_is_bounded_by_its_replies(autojump_clock):
+    router, calls = Router(), []
+
+    @router.action("big")
+    def big(connection, data: dict):
+        calls.append(1)
+        return "x" * 100_000
+
+    async with open_world(Server(router)) as world, world.open_link(subprotocols=[V1]) as link:
+        await link.receive()
+        await link.send(json.dumps([{"seq": seq, "action": "big"} for seq in range(1, 1001)]))
+        await trio.sleep(1)
+        assert 10 <= len(calls) <= 25
+
+
+async def test_a_request_that_the_hub_would_not_take_is_not_sent(autojump_clock):
+    options = HubOptions(link=LinkOptions(max_message=1000))
+    async with open_hub_and_client(Server(options=options)) as (_, client):
+        with pytest.raises(Misuse, match="the hub takes 1000"):
+            await client.request("ping", {"text": "x" * 1000})
+        assert (await client.request("ping", {"text": "x" * 800}))["text"] == "pong"
+        assert client.weather.dials == 1
+
+
+async def test_a_resumed_program_knows_what_the_hub_would_not_take(autojump_clock):
+    options = HubOptions(link=LinkOptions(max_message=1000))
+    async with open_world(Server(options=options)) as world:
+        async with world.open_client() as first:
+            position = first.position
+        async with world.open_client(resume=position) as second:
+            with pytest.raises(Misuse, match="the hub takes 1000"):
+                await second.request("ping", {"text": "x" * 1000})

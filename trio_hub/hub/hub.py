@@ -350,13 +350,9 @@ class Hub:
 
     def _resume(self, link: Link, session: Session, codec: Codec, id: str, wanted: int) -> Connection | Former:
         """Hand the link over to the connection with this id, or return why there is none for this client."""
-        former = None
-        while (connection := self._index.get(id)) is None:
-            found = self._greeter.former(id)
-            former = former or found
-            if found.successor is None:
-                return former
-            id = found.successor
+        connection, former = self._find(id)
+        if connection is None:
+            return former or Former("unknown", None)
         if connection.user != session.user or connection.codec is not codec:
             return Former("unknown", None)  # somebody else's: it must not even be told that it exists
         connection.session = session
@@ -370,6 +366,17 @@ class Hub:
             self._restart(connection, former.reason, former.last)
         connection.hand_over(link, resumed=resumed)
         return connection
+
+    def _find(self, id: str) -> tuple[Connection | None, Former | None]:
+        """Return the connection that has this id, or had it; and what became of the id, if that is no more."""
+        former = None
+        while (connection := self._index.get(id)) is None:
+            found = self._greeter.former(id)
+            former = former or found
+            if found.successor is None:
+                break
+            id = found.successor
+        return connection, former
 
     def _restart(self, connection: Connection, reason: str, last: int | None = None) -> None:
         """Have the connection begin anew with a hello that tells of the gap: under a new id, if it saw the old one."""
@@ -417,7 +424,7 @@ class Hub:
         """Whether one more may come: the hub is not full, or it has a place here already."""
         if self._index.statistics().connections < self.options.connections:
             return True
-        return resume is not None and self._index.get(resume[0]) is not None
+        return resume is not None and self._find(resume[0])[0] is not None
 
     def connections(self) -> list[Connection]:
         """Return every connection, away or not."""
