@@ -56,7 +56,7 @@ class Body:
     `size` is what it counts for in every bound. Raises `Misuse` when the event cannot be encoded.
     """
 
-    __slots__ = ("_compat", "_json", "_v1", "size")
+    __slots__ = ("_compat", "_json", "_last_frame", "_last_number", "_v1", "size")
 
     def __init__(self, event: Event) -> None:
         members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
@@ -64,6 +64,8 @@ class Body:
             members += [b',"broadcast":', encode(event.broadcast)]
         self._json = b"".join(members)  # the object, still open
         self._compat: dict[int, bytes] = {}
+        self._last_number = -1
+        self._last_frame = b""
         self._v1: bytes | None = None
         self.size = len(self._json) + _ENTRY_SIZE
 
@@ -74,6 +76,14 @@ class Body:
             opened = self._json + b',"seq":'
             beginning = self._compat[tail] = frame_head(_WHOLE_TEXT, len(opened) + tail) + opened
         return beginning
+
+    def compat_frame(self, number: int) -> bytes:
+        """Return the whole compat frame. Recipients who have heard equally much share it."""
+        if number != self._last_number:
+            tail = b"%d}" % number
+            self._last_frame = self.compat_beginning(len(tail)) + tail
+            self._last_number = number
+        return self._last_frame
 
     def v1_frame(self) -> bytes:
         """Return the whole v1 frame."""
@@ -153,12 +163,12 @@ class _Compat(_Json):
         self._form_length = 0  # of the numbers' text
 
     def frames(self, bodies: Sequence[Body], first: int) -> bytes:
-        tail = b"%d}" % first
         if len(bodies) == 1:
-            return bodies[0].compat_beginning(len(tail)) + tail
+            return bodies[0].compat_frame(first)
+        tail = b"%d}" % first
         numbers = range(first, first + len(bodies))
         if len(tail) != len(b"%d}" % (numbers.stop - 1)):  # between 9 and 10, 99 and 100 ...
-            return b"".join([self.frames([body], number) for number, body in zip(numbers, bodies, strict=True)])
+            return b"".join([body.compat_frame(number) for number, body in zip(numbers, bodies, strict=True)])
         if len(tail) != self._form_length or bodies != self._form_for:
             beginnings = [body.compat_beginning(len(tail)) for body in bodies]
             self._form = b"".join([beginning.replace(b"%", b"%%") + b"%d}" for beginning in beginnings])
