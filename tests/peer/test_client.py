@@ -34,8 +34,11 @@ def hello(id=ID, **data):
 
 
 @asynccontextmanager
-async def scripted(*scripts, subprotocol=V1, resume=None):
-    """A client whose n-th link is served by the n-th script, an async function of the link and its query."""
+async def scripted(*scripts, subprotocol=V1, options=QUICK):
+    """A client whose n-th link is served by the n-th script, an async function of the link and its query.
+
+    The last script serves all further links, too.
+    """
     statuses, waiting = [], list(scripts)
     async with trio.open_nursery() as tasks:
 
@@ -43,11 +46,11 @@ async def scripted(*scripts, subprotocol=V1, resume=None):
             head = await read_head(stream, OpeningOptions())
             link = await accept_link(stream, head, subprotocol=subprotocol)
             async with link.running():
-                await waiting.pop(0)(link, head.query)
+                await (waiting.pop(0) if len(waiting) > 1 else waiting[0])(link, head.query)
 
         weather = Weather(lambda stream: tasks.start_soon(serve, stream))
         async with open_client(
-            "ws://hub", open_stream=weather.open_stream, on_status=statuses.append, options=QUICK, resume=resume
+            "ws://hub", open_stream=weather.open_stream, on_status=statuses.append, options=options
         ) as client:
             client.statuses = statuses
             yield client
@@ -179,7 +182,6 @@ async def test_an_acknowledgement_names_its_connection(autojump_clock):
 
 
 async def test_it_stops_reading_when_its_program_does_not_keep_up(autojump_clock):
-    options = ClientOptions(mailbox=50)
     sent = 0
 
     async def script(link, query):
@@ -190,24 +192,15 @@ async def test_it_stops_reading_when_its_program_does_not_keep_up(autojump_clock
             sent += 1
         await stay(link)
 
-    async with trio.open_nursery() as tasks:
-
-        async def serve(stream):
-            link = await accept_link(stream, await read_head(stream, OpeningOptions()), subprotocol=V1)
-            async with link.running():
-                await script(link, {})
-
-        weather = Weather(lambda stream: tasks.start_soon(serve, stream))
-        async with open_client("ws://hub", open_stream=weather.open_stream, options=options) as client:
-            await client.connected()
-            await trio.sleep(20)
-            stopped = sent
-            await trio.sleep(5)
-            assert sent == stopped  # what is under way is bounded, by the cable and the link at the other end
-            assert stopped < 5000
-            for _ in range(stopped):
-                await client.receive()
-        tasks.cancel_scope.cancel()
+    async with scripted(script, options=ClientOptions(mailbox=50)) as client:
+        await client.connected()
+        await trio.sleep(20)
+        stopped = sent
+        await trio.sleep(5)
+        assert sent == stopped  # what is under way is bounded, by the cable and the link at the other end
+        assert stopped < 5000
+        for _ in range(stopped):
+            await client.receive()
 
 
 async def test_a_reply_to_nothing_is_of_no_interest(autojump_clock):
@@ -338,24 +331,9 @@ async def test_a_link_that_only_says_hello_and_ends_is_dialled_less_and_less(aut
     async def script(link, query):
         await say(link, hello())
 
-    waits = []
-
-    def note(status):
-        if isinstance(status, Lost):
-            waits.append(status.retry_in)
-
-    async with trio.open_nursery() as tasks:
-
-        async def serve(stream):
-            link = await accept_link(stream, await read_head(stream, OpeningOptions()), subprotocol=V1)
-            async with link.running():
-                await script(link, {})
-
-        weather = Weather(lambda stream: tasks.start_soon(serve, stream))
-        options = ClientOptions(first_retry=0.5, longest_retry=30)
-        async with open_client("ws://hub", open_stream=weather.open_stream, options=options, on_status=note):
-            await trio.sleep(600)
-        tasks.cancel_scope.cancel()
+    async with scripted(script, options=ClientOptions(first_retry=0.5, longest_retry=30)) as client:
+        await trio.sleep(600)
+        waits = [status.retry_in for status in client.statuses if isinstance(status, Lost)]
     assert 20 < len(waits) < 120  # 15 s each on the average, not a quarter of a second
     assert max(waits) > 10
 
