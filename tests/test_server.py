@@ -853,3 +853,34 @@ async def test_a_drain_does_not_wait_for_strangers(autojump_clock):
         begun = trio.current_time()
         await world.server.drain(deadline=5)
         assert trio.current_time() - begun < 1
+
+
+async def test_a_drain_writes_what_is_owed_first(autojump_clock):
+    async with open_world() as world, world.open_link("/ws?topics=town") as slow:
+        await slow.receive()
+        for n in range(500):
+            await world.server.publish(Event("tick", {"n": n, "big": "x" * 1000}), to=topic("town"))
+        (connection,) = world.server.hub.connections()
+        assert connection.outbox.statistics().owed_count > 0  # more than the cable holds
+        heard = []
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(partial(world.server.drain, deadline=10))
+            heard += [json.loads(message)["data"]["n"] async for message in slow]
+        assert heard == list(range(500))
+        assert slow.closed.code == 1012
+
+
+async def test_a_drain_does_not_wait_for_ever_for_who_does_not_read(autojump_clock):
+    async with open_world() as world, world.open_link("/ws?topics=town") as stuck, world.open_link() as other:
+        await stuck.receive()
+        await other.receive()
+        for n in range(500):
+            await world.server.publish(Event("tick", {"n": n, "big": "x" * 1000}), to=topic("town"))
+        begun = trio.current_time()
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(partial(world.server.drain, deadline=10))
+            with pytest.raises(LinkLost) as caught:
+                await other.receive()
+            assert caught.value.close.code == 1012
+            assert trio.current_time() - begun == pytest.approx(5, abs=0.1)
+        assert trio.current_time() - begun <= 10.1

@@ -157,15 +157,19 @@ class Server:
             tasks.cancel_scope.cancel()
 
     async def drain(self, *, deadline: float = 5.0, spread: float = 1.0) -> None:
-        """Leave politely: stop accepting, tell everybody when to come back (within `spread` seconds, each at a time
-        of their own), and wait until they are gone, at most until the `deadline`. Then `serve` may be cancelled.
+        """Leave politely: stop accepting, write what is owed, tell everybody when to come back (within `spread`
+        seconds, each at a time of their own), and wait until they are gone. Then `serve` may be cancelled.
+
+        All that takes `deadline` seconds at most, the writing half of that.
         """
         self._leaving_within = spread
         for listener in self._listeners:
             await listener.aclose()
-        for each in self.hub.connections():
-            each.end(_come_back(spread))
         with trio.move_on_after(deadline):
+            with trio.move_on_after(deadline / 2):
+                await self.hub.wait_written()
+            for each in self.hub.connections():
+                each.end(_come_back(spread))
             while self._streams:
                 await self._empty.park()
 

@@ -113,6 +113,8 @@ class Hub:
         self._inbox: deque[_Publication] = deque()
         self._news = trio.lowlevel.ParkingLot()  # where the hub task waits
         self._room = trio.lowlevel.ParkingLot()  # where publishers wait
+        self._at_rest = trio.lowlevel.ParkingLot()  # where those wait who want it to be done with everything
+        self._rests = False  # whether it is
         self._counts = _Counts()
         self._closed = False
 
@@ -156,6 +158,13 @@ class Hub:
             raise trio.WouldBlock
         self._take(publication)
         return Published(Reach.ACCEPTED)
+
+    async def wait_written(self) -> None:
+        """Wait until what was published so far has been offered, and every link has taken what it may take of it."""
+        while (self._inbox or not self._rests) and not self._closed:
+            await self._at_rest.park()
+        for connection in self.connections():
+            await connection.wait_written()
 
     def _publication(self, event: Event, to: Target, editors: Sequence[Editor], wait_for: Reach) -> _Publication:
         check_name(event)
@@ -216,12 +225,16 @@ class Hub:
             if publication.served is not None:
                 publication.served.set()
         self._inbox.clear()
+        self._at_rest.unpark_all()
         self._room.unpark_all()
 
     async def _deliver_all(self) -> None:
         while True:
             while not self._inbox:
+                self._rests = True
+                self._at_rest.unpark_all()
                 await self._news.park()
+            self._rests = False
             touched: dict[Connection, None] = {}
             left = min(len(self._inbox), self.options.batch)
             try:

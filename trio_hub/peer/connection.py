@@ -125,6 +125,11 @@ class Connection:
         if link is not None and not link.writer.busy:
             link.writer.flush()
 
+    async def wait_written(self) -> None:
+        """Wait until its link, if it has one, has taken what it may take, or has ended."""
+        if self._link is not None:
+            await self._link.writer.wait_idle()
+
     def pass_on(self, body: Body) -> bool:
         """Owe an event and write it at once, past the queue; False, and nothing is changed, where it has to queue.
 
