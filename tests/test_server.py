@@ -820,7 +820,8 @@ async def test_guests_call_this_machine_by_its_own_name():
     async with trio.open_nursery() as tasks:
         (listener,) = await tasks.start(Server().serve)
         port = listener.socket.getsockname()[1]
-        for host, status in [(f"localhost:{port}", 101), (f"127.0.0.1:{port}", 101), (f"evil.example:{port}", 403)]:
+        names = [("localhost", 101), ("127.0.0.1", 101), ("evil.example", 403), ("[", 403), ("[::1]", 101)]
+        for host, status in [(f"{name}:{port}", status) for name, status in names]:
             stream = await trio.open_tcp_stream("127.0.0.1", port)
             lines = [
                 "GET /ws HTTP/1.1",

@@ -357,8 +357,30 @@ def _speaks_for_itself(stream: trio.abc.Stream, head: RequestHead) -> bool:
 
     A web page can have its own name lead to this machine; then it is that name by which its browser calls us.
     """
-    host = urlsplit(f"//{head.headers.get('host', '')}").hostname
-    return _is_local(stream) and (_is_loopback(host) or not _has_address(stream))
+    stream = _unwrapped(stream)
+    if not isinstance(stream, trio.SocketStream):
+        return True  # memory
+    try:
+        peer = stream.socket.getpeername()
+    except OSError:
+        return False
+    if not isinstance(peer, tuple):
+        return True  # a Unix socket
+    return _is_loopback(peer[0]) and _is_loopback(_hostname(head.headers.get("host", "")))
+
+
+def _hostname(host: str) -> str | None:
+    """Return the name in a ``Host`` header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
+def _unwrapped(stream: trio.abc.Stream) -> trio.abc.Stream:
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    return stream
 
 
 def _host(listener: trio.abc.Listener[trio.abc.Stream]) -> str | None:
@@ -367,22 +389,3 @@ def _host(listener: trio.abc.Listener[trio.abc.Stream]) -> str | None:
         listener = listener.transport_listener
     name = listener.socket.getsockname() if isinstance(listener, trio.SocketListener) else ""
     return name[0] if isinstance(name, tuple) else "localhost"
-
-
-def _has_address(stream: trio.abc.Stream) -> bool:
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    return isinstance(stream, trio.SocketStream) and isinstance(stream.socket.getsockname(), tuple)
-
-
-def _is_local(stream: trio.abc.Stream) -> bool:
-    """Whether the other end is on this machine: a loopback address, a Unix socket, or memory."""
-    while isinstance(stream, trio.SSLStream):
-        stream = stream.transport_stream
-    if not isinstance(stream, trio.SocketStream):
-        return True
-    try:
-        peer = stream.socket.getpeername()
-    except OSError:
-        return False
-    return not isinstance(peer, tuple) or _is_loopback(peer[0])
