@@ -21,7 +21,7 @@ import trio
 from trio_hub.app.topics import check_topic
 from trio_hub.errors import Closed, Misuse, RequestFailed
 from trio_hub.hub.hub import Hub
-from trio_hub.link.heads import REASONS, HTTPFault, RequestHead
+from trio_hub.link.heads import HTTPFault, RequestHead, write_response
 from trio_hub.link.serving import hear_out
 from trio_hub.messages import Event
 from trio_hub.options import OpeningOptions
@@ -134,8 +134,11 @@ class SideDoor:
             status, headers, content = fault.status, fault.headers, {"error": fault.message}
         except Closed as error:
             status, content = 503, {"error": str(error)}
-        has_body = question.method != b"HEAD"
-        return _response(parser, status, headers, msgspec.json.encode(content) + b"\n", has_body=has_body)
+        headers = {"Content-Type": "application/json", **headers}
+        if parser.their_state is not h11.DONE:  # the body was not read: nothing sensible can follow
+            headers["Connection"] = "close"
+        body = msgspec.json.encode(content) + b"\n"
+        return write_response(parser, status, headers, body, has_body=question.method != b"HEAD")
 
     async def _body(self, parser: h11.Connection, stream: trio.abc.Stream, most: int) -> bytes | None:
         """Read the body; None, with the rest unread, when it is larger than `most`."""
@@ -218,17 +221,3 @@ async def _next_event(parser: h11.Connection, stream: trio.abc.Stream) -> Any:
     while (event := parser.next_event()) is h11.NEED_DATA:
         parser.receive_data(bytes(await stream.receive_some(65536)))
     return event
-
-
-def _response(parser: h11.Connection, status: int, headers: Mapping[str, str], body: bytes, *, has_body: bool) -> bytes:
-    all_headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
-    if parser.their_state is not h11.DONE:  # the body was not read: nothing sensible can follow
-        all_headers["Connection"] = "close"
-    return b"".join(
-        parser.send(event) or b""
-        for event in (
-            h11.Response(status_code=status, headers=list(all_headers.items()), reason=REASONS.get(status, b"")),
-            h11.Data(data=body if has_body else b""),
-            h11.EndOfMessage(),
-        )
-    )

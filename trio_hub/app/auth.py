@@ -18,6 +18,7 @@ import trio
 from trio_hub.errors import RequestFailed
 from trio_hub.link.link import Link
 from trio_hub.messages import CloseCode, CloseReason, MalformedRequest, Reply, Request
+from trio_hub.peer.connection import Connection
 from trio_hub.session import Credentials, Session
 from trio_hub.wire.codecs import Codec, FromClient
 
@@ -125,12 +126,12 @@ def _answer(link: Link, codec: Codec, reply: Reply) -> None:
     link.writer.flush()
 
 
-def again(authenticate: Authenticate) -> Callable[[object, Challenge], Awaitable[None]]:
+def again(authenticate: Authenticate) -> Callable[[Connection, Challenge], Awaitable[None]]:
     """Return the handler of challenges on a link that is authenticated already: the user stays who they are."""
 
-    async def handle(connection: object, data: Challenge) -> None:
+    async def handle(connection: Connection, data: Challenge) -> None:
         session = await authenticate(Credentials(data.token))
-        if session is None or session.user != getattr(connection, "user", None):
+        if session is None or session.user != connection.user:
             raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
 
     return handle

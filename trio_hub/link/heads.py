@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
+from functools import cached_property
 from urllib.parse import parse_qs, urlsplit
 
 import attrs
@@ -18,7 +20,7 @@ from trio_hub.errors import LinkLost
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import OpeningOptions
 
-__all__ = ["REASONS", "HTTPFault", "RequestHead", "check_upgrade", "read_head", "write_response"]
+__all__ = ["HTTPFault", "RequestHead", "check_upgrade", "read_head", "write_response"]
 
 
 class HTTPFault(Exception):
@@ -50,7 +52,7 @@ class RequestHead:
         """The target without its query."""
         return urlsplit(self.target).path
 
-    @property
+    @cached_property
     def query(self) -> dict[str, list[str]]:
         """The query's values by name; empty values count."""
         return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
@@ -76,13 +78,13 @@ def _tokens(value: str) -> list[str]:
     return [token.strip() for token in value.split(",") if token.strip()]
 
 
-async def read_head(stream: trio.abc.Stream, options: OpeningOptions, begun: bytes = b"") -> RequestHead:
-    """Read one request head. `begun` is what was read of it already.
+async def read_head(stream: trio.abc.Stream, options: OpeningOptions) -> RequestHead:
+    """Read one request head.
 
     Raises `HTTPFault` where the head is wrong, and `LinkLost` where the stream ends first. The deadline is the
     caller's.
     """
-    data = begun
+    data = b""
     while (end := data.find(b"\r\n\r\n")) < 0:
         _check(data, options)
         try:
@@ -145,23 +147,22 @@ def check_upgrade(head: RequestHead) -> None:
         raise HTTPFault(400, "The Sec-WebSocket-Key is not 16 bytes in base64")
 
 
-def write_response(status: int, body: bytes, headers: dict[str, str], *, close: bool = True) -> bytes:
-    """Return a whole HTTP/1.1 response."""
+def write_response(
+    parser: h11.Connection, status: int, headers: Mapping[str, str], body: bytes, *, has_body: bool = True
+) -> bytes:
+    """Return a whole response to what `parser` has read. `has_body` is False for an answer to HEAD."""
     all_headers = {"Content-Length": str(len(body)), **headers}
-    if close:
-        all_headers["Connection"] = "close"
-    writer = h11.Connection(h11.SERVER)
     return b"".join(
-        writer.send(event) or b""
+        parser.send(event) or b""
         for event in (
-            h11.Response(status_code=status, reason=REASONS.get(status, b""), headers=list(all_headers.items())),
-            h11.Data(data=body),
+            h11.Response(status_code=status, reason=_REASONS.get(status, b""), headers=list(all_headers.items())),
+            h11.Data(data=body if has_body else b""),
             h11.EndOfMessage(),
         )
     )
 
 
-REASONS = {
+_REASONS = {
     200: b"OK",
     400: b"Bad Request",
     401: b"Unauthorized",

@@ -6,6 +6,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 
+import h11
 import trio
 
 from trio_hub.errors import LinkLost, PeerFault
@@ -75,9 +76,9 @@ async def serve_links(
 async def say_no(stream: trio.abc.Stream, fault: HTTPFault) -> None:
     """Answer with the fault's status and a sentence, if the peer still listens."""
     body = f"{fault.message}\n".encode()
-    headers = {"Content-Type": "text/plain; charset=utf-8", **fault.headers}
+    headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **fault.headers}
     try:
-        await stream.send_all(write_response(fault.status, body, headers))
+        await stream.send_all(write_response(h11.Connection(h11.SERVER), fault.status, headers, body))
         await hear_out(stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
         log.debug("a refusal was not heard: %s", error)

@@ -87,10 +87,7 @@ class Writer:
             return
         more = True
         while more:
-            if self._queue or self._source is None or self._last:
-                data, more = self._next_piece()
-            else:  # straight to it: this is the way of every event to every recipient
-                data, more = self._source(self._options.piece_size)
+            data, more = self._next_piece()
             if not data or not self.write_through(data):
                 return
 

@@ -121,9 +121,8 @@ class Connection:
 
     def flush(self) -> None:
         """Write what is owed, as far as the link takes it now. Never waits."""
-        link = self._link
-        if link is not None and not link.writer.busy:
-            link.writer.flush()
+        if self._link is not None:
+            self._link.writer.flush()
 
     async def wait_written(self) -> None:
         """Wait until its link, if it has one, has taken what it may take, or has ended."""
