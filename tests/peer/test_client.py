@@ -298,6 +298,28 @@ async def test_topics_are_subscribed_to_again_unless_the_right_is_gone(autojump_
         assert not connection.topics
 
 
+async def test_after_a_gap_subscriptions_come_before_whatever_the_program_asks_next(autojump_clock):
+    actions = []
+
+    async def forgetful(link, query):
+        await say(link, hello(OTHER if actions else ID))
+        async for message in link:
+            request = json.loads(message)
+            if "seq" in request:
+                actions.append(request["action"])
+                await say(link, {"status": "OK", "seq_reply": request["seq"]})
+            if len(actions) in (2, 5):
+                return
+
+    async with scripted(forgetful) as client:
+        await client.subscribe("town")
+        await client.subscribe("sea")
+        with pytest.raises(Gap):
+            await client.receive()
+        await client.request("next")
+    assert actions[:5] == ["subscribe", "subscribe", "subscribe", "subscribe", "next"]
+
+
 async def test_a_subscription_in_doubt_is_made_good_by_the_next_greeting(autojump_clock):
     router = Router()
     async with open_hub_and_client(Server(router)) as (hub, client):

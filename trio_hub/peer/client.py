@@ -137,6 +137,7 @@ class Client:
 
     async def subscribe(self, topic: str) -> None:
         """Hear this topic from now on, also after the server has forgotten us. Raises as `request` does."""
+        await self.connected()  # or the first greeting would subscribe to it as well
         self._topics[topic] = None
         try:
             await self.request("subscribe", {"topic": topic})
@@ -188,14 +189,15 @@ class Client:
         if isinstance(status, Connected):
             self._greeted.set()
             if not status.resumed:
-                for topic in self._topics:
-                    self._tasks.start_soon(self._subscribe_again, topic)
+                for topic in self._topics:  # asked here and now, before anything the program may ask
+                    question = self._conversation.ask("subscribe", {"topic": topic}, None)
+                    self._tasks.start_soon(self._see_to_subscription, topic, question)
         self._on_status(status)
 
-    async def _subscribe_again(self, topic: str) -> None:
-        """Subscribe after the hub has forgotten us; the right to do so may be gone by now."""
+    async def _see_to_subscription(self, topic: str, question: Question) -> None:
+        """Wait for a subscription made anew after the hub has forgotten us; the right to it may be gone by now."""
         try:
-            await self.request("subscribe", {"topic": topic})
+            await question.reply()
         except OutcomeUnknown:
             return  # forgotten once more: the next greeting subscribes again
         except RequestFailed as failure:
