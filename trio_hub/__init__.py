@@ -2,7 +2,8 @@
 
 Server, Router                 a hub with a door, and its actions (`trio_hub.broker` is a whole application)
 open_client                    the caller's side: dials, resumes, backs off, dials again
-Event                          what is said; everyone(), user(), topic(), connection() say to whom
+Event                          what is said; everyone(), user(), topic(), connection() say to whom,
+                               must(), volatile(), latest(key), expires(seconds) how much it matters
 Hub, Editor, Connection        the parts, for those who build their own door
 Link, open_link, serve_links   one WebSocket, without a hub
 HubOptions, LinkOptions ...    every limit and interval
@@ -12,6 +13,7 @@ HubError and its children      every error, by who is to blame
 from trio_hub.app.auth import Authenticate, guests, known_tokens
 from trio_hub.app.router import Router
 from trio_hub.app.topics import MayPublish, MaySubscribe, anybody, nobody
+from trio_hub.delivery import Delivery, expires, latest, must, volatile
 from trio_hub.errors import (
     Closed,
     Gap,
@@ -24,7 +26,8 @@ from trio_hub.errors import (
     RequestFailed,
 )
 from trio_hub.hub.editing import Editor
-from trio_hub.hub.hub import Hub, HubStatistics, Published, Reach
+from trio_hub.hub.hub import Hub, HubStatistics
+from trio_hub.hub.receipts import Published, Reach
 from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.opening import open_link
@@ -51,6 +54,7 @@ __all__ = [
     "Connected",
     "Connection",
     "Credentials",
+    "Delivery",
     "Editor",
     "Event",
     "Gap",
@@ -83,8 +87,11 @@ __all__ = [
     "anybody",
     "connection",
     "everyone",
+    "expires",
     "guests",
     "known_tokens",
+    "latest",
+    "must",
     "nobody",
     "open_client",
     "open_link",
@@ -92,4 +99,5 @@ __all__ = [
     "serve_links",
     "topic",
     "user",
+    "volatile",
 ]

@@ -72,6 +72,12 @@ class OutboxOptions:
     nothing more is written until the peer acknowledges."""
     kept_size: int = attrs.field(default=1 * MIB, validator=_positive)
     """The same in bytes; one larger event is let through alone."""
+    age: float = attrs.field(default=600.0, validator=_positive)
+    """Time within which an owed event is written, or too much is owed. Must be above the hub's window, which is the
+    limit for who is away; this one is for a peer that trickles."""
+    acknowledge_within: float = attrs.field(default=300.0, validator=_positive)
+    """Time within which a peer that acknowledges must say so of the oldest event it was sent, or its link is given
+    up. A program may be busy with one event for minutes; one that never says anything has a fault."""
 
 
 @attrs.frozen(kw_only=True)
@@ -104,6 +110,10 @@ class HubOptions:
     """Ended connections of which we remember why, so that those who return late are told."""
     hooks_end_within: float = attrs.field(default=60.0, validator=_positive)
     """Time that plugins have for what a connection left behind, when it is gone."""
+    budget: int = attrs.field(default=1024 * MIB, validator=_positive)
+    """Bytes of all events that anybody is owed or that are kept for anybody, each counted once however many share
+    it. Beyond it connections are relieved of what they hold until an eighth is free: those who are away first, then
+    the others, and of both those first who hold most. They are told of a gap."""
     outbox: OutboxOptions = OutboxOptions()
     """What each connection may be owed."""
     link: LinkOptions = LinkOptions()
@@ -114,6 +124,8 @@ class HubOptions:
     def __attrs_post_init__(self) -> None:
         if self.outbox.kept_count >= self.outbox.count or self.outbox.kept_size >= self.outbox.size:
             raise ValueError("what is kept is part of what is held: kept_count < count, kept_size < size")
+        if self.outbox.age <= self.window:
+            raise ValueError("who is away is owed events for as long as the window: window < age")
 
 
 @attrs.frozen(kw_only=True)

@@ -23,10 +23,12 @@ import trio
 from trio_hub.app.auth import CHALLENGE, Authenticate, again, challenge, guests
 from trio_hub.app.router import Router
 from trio_hub.app.topics import MayPublish, MaySubscribe, add_ping, add_topics, anybody, check_topic, nobody
+from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import LinkLost, Misuse, PeerFault, RequestFailed
 from trio_hub.hub.editing import Editor
 from trio_hub.hub.greeting import is_connection_id
-from trio_hub.hub.hub import Hub, Published, Reach
+from trio_hub.hub.hub import Hub
+from trio_hub.hub.receipts import Published, Reach
 from trio_hub.link.heads import HTTPFault, RequestHead, read_head
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
@@ -117,10 +119,19 @@ class Server:
         router.action(CHALLENGE)(again(self._authenticate))
 
     async def publish(
-        self, event: Event, *, to: Target, editors: Sequence[Editor] = (), wait_for: Reach = Reach.ACCEPTED
+        self,
+        event: Event,
+        *,
+        to: Target,
+        delivery: Delivery = MUST,
+        editors: Sequence[Editor] = (),
+        wait_for: Reach = Reach.ACCEPTED,
+        within: float = math.inf,
     ) -> Published:
         """Have `event` delivered to everyone `to` selects, and say how far it got: see `Hub.publish`."""
-        return await self.hub.publish(event, to=to, editors=editors, wait_for=wait_for)
+        return await self.hub.publish(
+            event, to=to, delivery=delivery, editors=editors, wait_for=wait_for, within=within
+        )
 
     # -- listening
 

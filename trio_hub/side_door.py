@@ -2,8 +2,9 @@
 
 ``GET /healthz`` answers 200 while the hub lives. ``POST /publish`` takes one event or an array of them,
 ``{"event": "...", "data": {...}, "to": "everyone" | {"topic": "..."} | {"user": "..."} | {"connection": "..."}}``,
-and answers to how many connections each was offered. It needs ``Authorization: Bearer KEY`` where there is a key;
-without one it is open to this machine only.
+and answers to how many connections each was offered. ``"delivery"`` may be ``"must"`` (so by default),
+``"volatile"``, ``{"latest": key}`` or ``{"expires": seconds}``. It needs
+``Authorization: Bearer KEY`` where there is a key; without one it is open to this machine only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import h11
 import msgspec
 import trio
 
-from trio_hub.app.topics import check_topic
+from trio_hub.app.topics import SpelledDelivery, check_topic, delivery_of
 from trio_hub.errors import Closed, Misuse, RequestFailed
 from trio_hub.hub.hub import Hub
 from trio_hub.link.heads import HTTPFault, RequestHead, write_response
@@ -44,6 +45,7 @@ class Publication:
     event: str
     to: Literal["everyone"] | dict[str, str]
     data: Any = attrs.field(factory=dict)
+    delivery: SpelledDelivery = "must"
 
     def target(self, place: str) -> Target:
         """Return whom it is for. Raises `HTTPFault` for a form we do not know; `place` is where this one stands."""
@@ -199,10 +201,12 @@ class SideDoor:
         try:
             published = await self._hub.publish_all(
                 [
-                    (Event(each.event, each.data), each.target(place))
+                    (Event(each.event, each.data), each.target(place), delivery_of(each.delivery, place))
                     for each, place in zip(publications, places, strict=True)
                 ]
             )
+        except RequestFailed as failure:
+            raise HTTPFault(failure.status, failure.message) from failure
         except Misuse as error:
             raise HTTPFault(400, str(error)) from error
         offered = [{"offered": each.offered} for each in published]

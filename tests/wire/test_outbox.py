@@ -1,27 +1,25 @@
-"""The outbox: its promises as short stories, then one machine that tells every other story.
+"""The outbox: its promises as short stories. `test_outbox_in_any_story` tells all the others.
 
 Bodies here are all of one size, `UNIT`, unless a story says otherwise; so bounds in bytes can be given in events.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from trio_hub.delivery import MUST, Delivery, expires, latest, volatile
 from trio_hub.errors import PeerFault
 from trio_hub.messages import Event
 from trio_hub.options import OutboxOptions
 from trio_hub.wire.codecs import Body
-from trio_hub.wire.outbox import Outbox, OutboxStatistics
+from trio_hub.wire.outbox import Fate, Offer, Outbox, OutboxStatistics
 
 
-def body(extra: int = 0) -> Body:
+def body(extra: int = 0, delivery: Delivery = MUST, *, published: float = 0.0) -> Body:
     """Return a body of `UNIT` and `extra` bytes."""
-    return Body(Event("e", "x" * extra))
+    return Body(Event("e", "x" * extra), delivery=delivery, expires_at=published + delivery.lifetime)
 
 
 UNIT = body().size
@@ -35,7 +33,7 @@ def outbox_of(*said: Body, acknowledged: bool = True, hello: Body = HELLO, **opt
     """Return an outbox to which `said` was offered."""
     outbox = Outbox(hello, OutboxOptions(**options), acknowledged=acknowledged)
     for one in said:
-        assert outbox.offer(one)
+        assert outbox.offer(one) is Offer.TAKEN
     return outbox
 
 
@@ -202,7 +200,7 @@ def test_not_even_the_hello_can_be_acknowledged_before_it_was_sent():
 def test_an_event_too_many_is_refused_and_changes_nothing(acknowledged):
     outbox = outbox_of(A, B, acknowledged=acknowledged, count=3)
     before = outbox.statistics()
-    assert not outbox.offer(C)
+    assert outbox.offer(C) is Offer.FULL
     assert outbox.statistics() == before
     assert outbox.take(EVERYTHING) == [HELLO, A, B]
 
@@ -221,16 +219,16 @@ def test_several_events_are_taken_together_or_not_at_all(acknowledged):
 @both_modes
 def test_a_byte_too_many_is_refused(acknowledged):
     outbox = outbox_of(A, acknowledged=acknowledged, size=3 * UNIT)
-    assert not outbox.offer(body(1))
-    assert outbox.offer(B)
-    assert not outbox.offer(C)
+    assert outbox.offer(body(1)) is Offer.FULL
+    assert outbox.offer(B) is Offer.TAKEN
+    assert outbox.offer(C) is Offer.FULL
 
 
 @both_modes
 def test_written_events_count_until_they_are_forgotten(acknowledged):
     outbox = outbox_of(A, B, acknowledged=acknowledged, count=3)
     outbox.take(EVERYTHING)
-    assert not outbox.offer(C)
+    assert outbox.offer(C) is Offer.FULL
 
 
 def test_an_acknowledgement_makes_room():
@@ -238,8 +236,8 @@ def test_an_acknowledgement_makes_room():
     for outbox in (by_count, by_size):
         outbox.take(EVERYTHING)
         outbox.acknowledge(0)
-        assert outbox.offer(C)
-        assert not outbox.offer(D)
+        assert outbox.offer(C) is Offer.TAKEN
+        assert outbox.offer(D) is Offer.FULL
 
 
 def test_compat_keeps_the_newest_events_by_count():
@@ -274,7 +272,7 @@ def test_compat_never_stops_writing():
     for number in range(100):
         assert outbox.next_number == number
         assert len(outbox.take(EVERYTHING)) == 1
-        assert outbox.offer(body())
+        assert outbox.offer(body()) is Offer.TAKEN
 
 
 def test_v1_stops_writing_when_enough_is_unacknowledged_by_count_and_goes_on_after_an_ack():
@@ -328,214 +326,181 @@ def test_v1_forgets_nothing_that_a_dead_link_swallowed():
     assert outbox.take(EVERYTHING) == swallowed
 
 
-# -- every other story -------------------------------------------------------------------------------------------
-
-# Sizes are whole units, so that bounds are often met exactly; now and then they are missed by one byte.
-bodies = st.sampled_from([0, 0, 0, 1, UNIT, 3 * UNIT]).map(body)
-small_options = st.builds(
-    OutboxOptions,
-    count=st.integers(1, 24),
-    size=st.integers(1, 32).map(lambda units: units * UNIT),
-    kept_count=st.integers(1, 8),
-    kept_size=st.integers(1, 10).map(lambda units: units * UNIT),
-)
+# -- what need not be delivered ------------------------------------------------------------------------------------
 
 
 def size_of(some: list[Body]) -> int:
     return sum(one.size for one in some)
 
 
-class AcknowledgedOutbox(RuleBasedStateMachine):
-    """An outbox, its client, and weather between them.
-
-    The model is one plain list, `said`: all events of this connection id, so that an event's number is its index.
-    Two marks on it say what the outbox should hold: from `forgotten` to `written` it is kept, from there on owed.
-    The client accepts what is in flight and notes nothing but that; a cut loses the rest.
-    """
-
-    acknowledged = True
-
-    @initialize(options=small_options, hello=bodies)
-    def begin(self, options, hello):
-        self.options = options
-        self.outbox = Outbox(hello, options, acknowledged=self.acknowledged)
-        self.begin_anew(hello)
-
-    def begin_anew(self, hello):
-        self.said = [hello]
-        self.forgotten = self.written = 0
-        self.in_flight: deque[tuple[int, Body]] = deque()
-        self.client: list[Body] = []
-
-    @property
-    def kept(self) -> list[Body]:
-        return self.said[self.forgotten : self.written]
-
-    # What may happen.
-
-    @rule(some=st.lists(bodies, min_size=1, max_size=8))
-    def offer(self, some):
-        for one in some:
-            held = self.said[self.forgotten :]
-            fits = len(held) < self.options.count and size_of(held) + one.size <= self.options.size
-            assert self.outbox.offer(one) is fits
-            if fits:
-                self.said.append(one)
-
-    @rule(some=st.lists(bodies, min_size=1, max_size=8))
-    def offer_all(self, some):
-        held = self.said[self.forgotten :]
-        fits = len(held) + len(some) <= self.options.count and size_of(held) + size_of(some) <= self.options.size
-        assert self.outbox.offer_all(some, size_of(some)) is fits
-        if fits:
-            self.said += some
-
-    @rule(one=bodies)
-    def pass_on(self, one):
-        kept, options = self.kept, self.options
-        may = self.written == len(self.said)
-        may = may and len(kept) < options.count and size_of(kept) + one.size <= options.size
-        if self.acknowledged:
-            may = may and len(kept) < options.kept_count and size_of(kept) + one.size <= options.kept_size
-        number = self.outbox.pass_on(one)
-        assert number == (self.written if may else None)
-        if may:
-            self.said.append(one)
-            self.in_flight.append((self.written, one))
-            self.written += 1
-            self.forget_oldest()
-
-    @rule(most=st.one_of(st.integers(1, 5).map(lambda units: units * UNIT), st.just(EVERYTHING)))
-    def take(self, most):
-        first = self.outbox.next_number
-        taken = self.outbox.take(most)
-        assert first == self.written
-        assert taken == self.said[first : first + len(taken)], "what comes next, in order"
-        self.written += len(taken)
-        assert size_of(taken[:-1]) < most
-        assert size_of(taken) >= most or self.written == len(self.said) or self.window_is_closed(), "not too little"
-        self.in_flight.extend(enumerate(taken, first))
-        self.forget_oldest()
-
-    def window_is_closed(self) -> bool:
-        """Whether the client has to acknowledge something before the next event may be written."""
-        following = self.said[self.written]
-        return self.acknowledged and (
-            len(self.kept) == self.options.kept_count
-            or (len(self.kept) > 0 and size_of(self.kept) + following.size > self.options.kept_size)
-        )
-
-    def forget_oldest(self):
-        """Do nothing: with acknowledgements nothing else is ever forgotten."""
-
-    @rule(most=st.integers(1, 6))
-    def receive(self, most):
-        for _ in range(min(most, len(self.in_flight))):
-            number, one = self.in_flight.popleft()
-            assert number == len(self.client), "neither a hole nor a duplicate"
-            self.client.append(one)
-
-    @rule()
-    def cut_and_come_back(self):
-        self.come_back_at(len(self.client))
-
-    @rule(older=st.integers(1, 4))
-    def come_back_with_an_older_memory(self, older):
-        """As a page does that was restored from a snapshot: it wants, and handles, some events again."""
-        remembered = max(0, len(self.client) - older)
-        self.come_back_at(max(remembered, self.forgotten) if self.acknowledged else remembered)
-
-    def come_back_at(self, wanted):
-        self.in_flight.clear()
-        held = wanted >= self.forgotten
-        assert held or not self.acknowledged, "nothing unacknowledged was forgotten"
-        assert self.outbox.resume(wanted) is held
-        if held:
-            self.written = wanted
-            del self.client[wanted:]
-        else:
-            self.restart(body())
-
-    @precondition(lambda self: self.acknowledged and self.client)
-    @rule(unhandled=st.integers(0, 4))
-    def acknowledge(self, unhandled):
-        number = max(0, len(self.client) - 1 - unhandled)
-        self.outbox.acknowledge(number)
-        self.forgotten = max(self.forgotten, number + 1)
-
-    @rule(hello=bodies)
-    def restart(self, hello):
-        self.outbox.restart(hello)
-        self.begin_anew(hello)
-
-    @precondition(lambda self: self.outbox.untouched)
-    @rule()
-    def shed(self):
-        self.outbox.shed()
-        self.begin_anew(self.said[0])
-
-    @rule()
-    def fair_weather_until_everything_arrived(self):
-        self.cut_and_come_back()
-        while True:
-            if self.acknowledged and self.client:  # also at once on return: what it said last may have been lost
-                self.acknowledge(0)
-            if len(self.client) == len(self.said):
-                return
-            self.take(EVERYTHING)
-            assert self.in_flight, "something is written whenever the client has handled everything"
-            self.receive(len(self.in_flight))
-
-    # What is always so.
-
-    @invariant()
-    def the_client_has_what_was_said_in_order_without_a_hole(self):
-        assert self.client == self.said[: len(self.client)]
-
-    @invariant()
-    def the_numbers_are_those_of_the_model(self):
-        assert self.outbox.first_kept == self.forgotten
-        assert self.outbox.next_number == self.written
-        assert self.outbox.untouched is (self.written == 0)
-
-    @invariant()
-    def impossible_wishes_are_refused(self):
-        """And nothing is changed by them, as the other invariants would see."""
-        for distance in (1, 2, 50):
-            assert not self.outbox.resume(self.forgotten - distance)
-            assert not self.outbox.resume(self.written + distance)
-            with pytest.raises(PeerFault):
-                self.outbox.acknowledge(self.written - 1 + distance)
-
-    @invariant()
-    def statistics_equal_a_recount(self):
-        owed = self.said[self.written :]
-        recount = OutboxStatistics(len(owed), size_of(owed), len(self.kept), size_of(self.kept), self.written)
-        assert self.outbox.statistics() == recount
-
-    @invariant()
-    def bounds_are_never_exceeded(self):
-        held, options = self.outbox.statistics(), self.options
-        hello = self.said[0].size  # taken whatever its size: without it there is no connection
-        assert held.owed_count + held.kept_count <= options.count
-        assert held.owed_size + held.kept_size <= max(options.size, hello)
-        assert held.kept_count <= options.kept_count
-        assert held.kept_size <= options.kept_size or held.kept_count == 1
+@both_modes
+def test_a_volatile_event_is_dropped_once_half_of_what_may_be_owed_is_owed(acknowledged):
+    typing = [body(0, volatile()) for _ in range(3)]
+    outbox = outbox_of(A, acknowledged=acknowledged, count=6)
+    assert outbox.offer(typing[0]) is Offer.TAKEN
+    assert outbox.offer(typing[1]) is Offer.DROPPED
+    assert outbox.statistics().dropped == 1
+    assert outbox.take(EVERYTHING) == [HELLO, A, typing[0]]
+    assert outbox.offer(typing[2]) is Offer.TAKEN
 
 
-class ForgettingOutbox(AcknowledgedOutbox):
-    """The same for clients that do not acknowledge: the oldest is forgotten, and a resume may be refused."""
-
-    acknowledged = False
-
-    def forget_oldest(self):
-        options = self.options
-        while len(self.kept) > options.kept_count or (size_of(self.kept) > options.kept_size and len(self.kept) > 1):
-            self.forgotten += 1
+@both_modes
+def test_volatile_events_make_room_for_those_that_must_be_delivered(acknowledged):
+    outbox = outbox_of(body(0, volatile()), A, acknowledged=acknowledged, count=4)
+    assert outbox.offer_all([B, C], size_of([B, C]))
+    assert outbox.take(EVERYTHING) == [HELLO, A, B, C]
+    assert outbox.statistics().dropped == 1
 
 
-modest = settings(deadline=None, max_examples=120, stateful_step_count=40)
-TestAnyStoryWithAcknowledgements = AcknowledgedOutbox.TestCase
-TestAnyStoryWithAcknowledgements.settings = modest
-TestAnyStoryWithoutAcknowledgements = ForgettingOutbox.TestCase
-TestAnyStoryWithoutAcknowledgements.settings = modest
+@both_modes
+def test_a_volatile_event_is_not_written_to_a_later_link(acknowledged):
+    written, waiting = body(0, volatile()), body(0, volatile())
+    outbox = outbox_of(A, written, acknowledged=acknowledged)
+    outbox.take(EVERYTHING)
+    outbox.offer(waiting)
+    outbox.offer(B)
+    assert outbox.resume(1)
+    assert outbox.take(EVERYTHING) == [A, B], "and B gets the number that the volatile one had"
+    assert outbox.next_number == 3
+
+
+@both_modes
+def test_the_latest_of_a_key_replaces_the_one_before_and_comes_in_its_own_place(acknowledged):
+    older, newer, other = body(0, latest("k")), body(5, latest("k")), body(0, latest("other"))
+    outbox = outbox_of(older, other, A, newer, acknowledged=acknowledged)
+    assert outbox.statistics() == OutboxStatistics(4, 4 * UNIT + 5, 0, 0, 0, dropped=1)
+    assert outbox.take(EVERYTHING) == [HELLO, other, A, newer]
+
+
+@both_modes
+def test_what_was_written_is_replaced_no_more(acknowledged):
+    older, newer = body(0, latest("k")), body(0, latest("k"))
+    outbox = outbox_of(older, A, acknowledged=acknowledged)
+    outbox.take(2 * UNIT)
+    outbox.offer(newer)
+    assert outbox.take(EVERYTHING) == [A, newer]
+    assert outbox.statistics().dropped == 0
+
+
+@both_modes
+def test_a_key_that_changes_all_the_time_takes_up_the_room_of_one(acknowledged):
+    outbox = outbox_of(A, acknowledged=acknowledged, count=3, size=4 * UNIT)
+    for extra in (0, UNIT, 0, UNIT, UNIT, 0):
+        assert outbox.offer(body(extra, latest("k"))) is Offer.TAKEN
+        assert len(outbox.owed) <= 3
+        assert size_of(outbox.owed) <= 4 * UNIT, "also what is dead counts until it is gone"
+    assert len(outbox.take(EVERYTHING)) == 3
+
+
+@both_modes
+def test_a_replacement_that_does_not_fit_changes_nothing(acknowledged):
+    older = body(0, latest("k"))
+    outbox = outbox_of(older, acknowledged=acknowledged, size=3 * UNIT)
+    assert outbox.offer(body(UNIT + 1, latest("k"))) is Offer.FULL
+    assert outbox.take(EVERYTHING) == [HELLO, older]
+
+
+@both_modes
+def test_what_has_expired_is_not_written(acknowledged):
+    soon, later = body(0, expires(5), published=10.0), body(0, expires(60), published=10.0)
+    outbox = outbox_of(soon, A, later, acknowledged=acknowledged)
+    assert outbox.may_expire
+    outbox.drop_expired(14.9)
+    assert outbox.statistics().owed_count == 4
+    outbox.drop_expired(15.0)
+    assert outbox.take(EVERYTHING) == [HELLO, A, later]
+    assert not outbox.may_expire
+
+
+@both_modes
+def test_what_was_written_and_is_owed_again_may_expire(acknowledged):
+    outbox = outbox_of(body(0, expires(5)), A, acknowledged=acknowledged)
+    outbox.take(EVERYTHING)
+    outbox.drop_expired(99.0)
+    assert outbox.statistics().kept_count == 3, "it has its number"
+    assert outbox.resume(1)
+    outbox.drop_expired(99.0)
+    assert outbox.take(EVERYTHING) == [A]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, math.nan])
+def test_an_event_expires_after_a_while_and_not_before(seconds):
+    with pytest.raises(ValueError, match="lifetime"):
+        expires(seconds)
+
+
+def test_an_event_is_one_of_these():
+    with pytest.raises(ValueError, match="one of these"):
+        Delivery(volatile=True, key="k")
+    with pytest.raises(ValueError, match="one of these"):
+        Delivery(key="k", lifetime=5.0)
+
+
+# -- being watched -------------------------------------------------------------------------------------------------
+
+
+def watched(outbox: Outbox, one: Body) -> list[Fate]:
+    fates: list[Fate] = []
+    outbox.watch(one, fates.append)
+    return fates
+
+
+def test_a_watched_event_tells_that_it_was_written_and_acknowledged():
+    outbox = outbox_of(A, B)
+    fates = watched(outbox, A)
+    outbox.take(EVERYTHING)
+    assert fates == [Fate.WRITTEN]
+    assert outbox.resume(1)
+    outbox.take(EVERYTHING)
+    outbox.acknowledge(0)
+    assert fates == [Fate.WRITTEN, Fate.WRITTEN]
+    outbox.acknowledge(2)
+    assert fates == [Fate.WRITTEN, Fate.WRITTEN, Fate.ACKNOWLEDGED]
+    outbox.clear()
+    assert len(fates) == 3
+
+
+def test_a_watched_event_tells_that_no_more_will_be_known():
+    outbox = outbox_of(A, acknowledged=False, kept_count=1)
+    fates = watched(outbox, A)
+    outbox.take(EVERYTHING)
+    outbox.offer(B)
+    outbox.take(EVERYTHING)
+    assert fates == [Fate.WRITTEN, Fate.FORGOTTEN]
+
+
+@pytest.mark.parametrize("loss", ["restart", "shed", "clear", "replace", "expire", "make room"])
+def test_a_watched_event_tells_that_it_is_lost(loss):
+    one = body(0, {"replace": latest("k"), "expire": expires(5), "make room": volatile()}.get(loss, MUST))
+    outbox = outbox_of(one, count=4)
+    fates = watched(outbox, one)
+    match loss:
+        case "restart":
+            outbox.restart(A)
+        case "shed":
+            outbox.shed()
+        case "clear":
+            outbox.clear()
+        case "replace":
+            outbox.offer(body(0, latest("k")))
+        case "expire":
+            outbox.drop_expired(5.0)
+        case "make room":
+            assert outbox.offer_all([A, B, C], 3 * UNIT)
+    assert fates == [Fate.LOST]
+
+
+def test_nothing_is_told_of_what_is_watched_no_more():
+    outbox = outbox_of(A)
+    fates = watched(outbox, A)
+    outbox.unwatch(A)
+    outbox.take(EVERYTHING)
+    outbox.clear()
+    assert fates == []
+
+
+def test_a_cleared_outbox_holds_nothing():
+    outbox = outbox_of(A, B)
+    outbox.take(2 * UNIT)
+    outbox.clear()
+    assert outbox.statistics() == OutboxStatistics(0, 0, 0, 0, 0)

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import attrs
 import trio
 
 from trio_hub.app.router import Router
+from trio_hub.delivery import Delivery, expires, latest, must, volatile
 from trio_hub.errors import Misuse, RequestFailed
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
 from trio_hub.session import Session
-from trio_hub.targets import topic
+from trio_hub.targets import Target, topic
 from trio_hub.version import VERSION
 
-__all__ = ["MayPublish", "MaySubscribe", "add_ping", "add_topics", "anybody", "check_topic", "nobody"]
+__all__ = ["MayPublish", "MaySubscribe", "add_ping", "add_topics", "anybody", "check_topic", "delivery_of", "nobody"]
 
 _LONGEST_TOPIC: Final = 200
 
+SpelledDelivery = Literal["must", "volatile"] | dict[str, str | float]
+"""How messages spell a `Delivery`."""
 MaySubscribe = Callable[[Session, str], bool]
 """Whether somebody may subscribe to this topic. A plain function; anything slow was loaded before."""
 MayPublish = Callable[[Session, str, Event], bool]
@@ -57,6 +60,22 @@ class Publish:
     topic: str
     event: str
     data: Any = attrs.field(factory=dict)
+    delivery: SpelledDelivery = "must"
+
+
+def delivery_of(spelled: SpelledDelivery, place: str = "$") -> Delivery:
+    """Return the delivery that a message asks for. Raises `RequestFailed` for one we do not know."""
+    match list(spelled.items()) if isinstance(spelled, dict) else spelled:
+        case "must":
+            return must()
+        case "volatile":
+            return volatile()
+        case [("latest", str(key))]:
+            return latest(key)
+        case [("expires", int() | float() as seconds)] if seconds > 0:
+            return expires(seconds)
+    form = 'Expected "must", "volatile", {"latest": key} or {"expires": seconds}'
+    raise RequestFailed(400, "bad_request", f"{form} - at `{place}.delivery`")
 
 
 def check_topic(name: str) -> None:
@@ -103,18 +122,18 @@ def add_topics(
     @router.action("publish", ordered=True)
     def publish(connection: Connection, data: Publish) -> Any:
         check_topic(data.topic)
-        event, to = Event(data.event, data.data), topic(data.topic)
+        event, to, delivery = Event(data.event, data.data), topic(data.topic), delivery_of(data.delivery)
         if not may_publish(connection.session, data.topic, event):
             raise RequestFailed(403, "no_right", f"you may not publish to {data.topic!r}")
         try:
-            hub.publish_nowait(event, to=to)
+            hub.publish_nowait(event, to=to, delivery=delivery)
         except trio.WouldBlock:
-            return _publish(hub, event, data.topic)
+            return _publish(hub, event, to, delivery)
         except Misuse as error:
             raise RequestFailed(400, "bad_request", str(error)) from error
         return None
 
 
-async def _publish(hub: Hub, event: Event, name: str) -> None:
+async def _publish(hub: Hub, event: Event, to: Target, delivery: Delivery) -> None:
     """Publish when the inbox has room again."""
-    await hub.publish(event, to=topic(name))
+    await hub.publish(event, to=to, delivery=delivery)

@@ -39,8 +39,9 @@ class Editor:
 class Editing:
     """One event's way through its editors, remembered for each distinct combination of keys."""
 
-    def __init__(self, event: Event, editors: Sequence[Editor]) -> None:
+    def __init__(self, event: Event, editors: Sequence[Editor], encode: Callable[[Event], Body] = Body) -> None:
         self._event = event
+        self._encode = encode
         self._editors = editors
         self._outcomes: dict[tuple[Hashable, ...], Body | None] = {}
         self.failures = 0
@@ -69,7 +70,7 @@ class Editing:
         if event is None:
             return None
         check_name(event)
-        return Body(event)
+        return self._encode(event)
 
 
 def check_name(event: Event) -> None:

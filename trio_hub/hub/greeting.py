@@ -16,7 +16,7 @@ import attrs
 
 from trio_hub.messages import HELLO, Event
 from trio_hub.options import HubOptions
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.codecs import Body, Tally
 
 __all__ = ["Former", "Greeter", "is_connection_id"]
 
@@ -47,7 +47,8 @@ class Former:
 class Greeter:
     """Makes ids and hellos, and remembers, for a bounded number of former ids, what became of them."""
 
-    def __init__(self, version: str, options: HubOptions) -> None:
+    def __init__(self, version: str, options: HubOptions, tally: Tally | None = None) -> None:
+        self._tally = tally
         self._origin = _random(_ORIGIN)
         self._remembered = options.remembered
         self._former: OrderedDict[str, Former] = OrderedDict()
@@ -73,7 +74,7 @@ class Greeter:
             data["requests"] = requests
         if gap is not None:
             data["gap"] = {"reason": gap.reason, "last": gap.last}
-        return Body(Event(HELLO, data))
+        return Body(Event(HELLO, data), tally=self._tally)
 
     def remember(self, id: str, former: Former) -> None:
         """Note what became of an id. The oldest is forgotten when there are too many."""

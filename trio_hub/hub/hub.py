@@ -11,19 +11,22 @@ than five times within ten seconds ends it with that error.
 
 from __future__ import annotations
 
-import enum
 import logging
+import math
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 import attrs
 import trio
 
+from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
 from trio_hub.hub.editing import Editing, Editor, check_name
 from trio_hub.hub.greeting import Former, Greeter
 from trio_hub.hub.index import Index, IndexStatistics
+from trio_hub.hub.receipts import Published, Reach, Receipt
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
@@ -35,55 +38,57 @@ from trio_hub.peer.requests import Handler
 from trio_hub.session import Session
 from trio_hub.targets import Target, everyone
 from trio_hub.version import VERSION
-from trio_hub.wire.codecs import Body, Codec
+from trio_hub.wire.codecs import Body, Codec, Tally
+from trio_hub.wire.outbox import Offer
 
-__all__ = ["Hub", "HubStatistics", "Published", "Reach"]
+__all__ = ["Hub", "HubStatistics"]
 
 log = logging.getLogger("trio_hub.hub")
 
 _MOST_FAILURES = 5
 _FAILURE_SPAN = 10.0  # s
-
-
-class Reach(enum.Enum):
-    """How far a publish is waited for."""
-
-    ACCEPTED = "accepted"
-    """It is in this hub's inbox."""
-    OFFERED = "offered"
-    """It is in the outbox of everybody it is for, or they have been told of a gap."""
-
-
-@attrs.frozen
-class Published:
-    """How far a publish got when `publish` returned. `offered` counts recipients, where that was waited for."""
-
-    reach: Reach
-    offered: int | None = None
+_LOOKS = 8  # at each connection, within the time that it has for something
+_TURN = 512  # connections looked at before other tasks get a turn
 
 
 @attrs.frozen
 class HubStatistics:
-    """What the hub holds, and what has happened in it since it began."""
+    """What the hub holds at this moment, and what has happened in it since it began.
+
+    Held: `inbox` publishes; for all connections together `owed_count` and `kept_count` events of `owed_size` and
+    `kept_size` bytes, as if none were shared; and `held_size` bytes of events in all, each counted once, which is
+    what `HubOptions.budget` limits.
+
+    Happened: `published` events, `offered` to so many recipients in all, `dropped` as their `Delivery` allows;
+    `resumed` connections, `gaps` told of, `relieved` connections of what they held for the budget's sake.
+    """
 
     index: IndexStatistics
     inbox: int
+    owed_count: int
+    owed_size: int
+    kept_count: int
+    kept_size: int
+    held_size: int
     published: int
     offered: int
+    dropped: int
     resumed: int
     gaps: int
+    relieved: int
     editor_failures: int
     restarts: int
 
 
 @attrs.define(eq=False)
 class _Publication:
-    """A publish on its way through the inbox. `served` is set only where somebody waits for it."""
+    """A publish on its way through the inbox. `served` and `receipt` are there only where somebody waits for them."""
 
     body: Body
     target: Target
     editing: Editing | None
-    served: trio.Event | None
+    served: trio.Event | None = None
+    receipt: Receipt | None = None
     offered: int = 0
 
 
@@ -91,8 +96,10 @@ class _Publication:
 class _Counts:
     published: int = 0
     offered: int = 0
+    dropped: int = 0
     resumed: int = 0
     gaps: int = 0
+    relieved: int = 0
     editor_failures: int = 0
     restarts: int = 0
 
@@ -108,9 +115,11 @@ class Hub:
         self._handler = handler
         self._plugins = tuple(plugins)
         self._index: Index[Connection] = Index()
-        self._greeter = Greeter(VERSION, self.options)
+        self._tally = Tally()
+        self._greeter = Greeter(VERSION, self.options, self._tally)
         self._heart = Heart(self.options.link)
         self._inbox: deque[_Publication] = deque()
+        self._receipts: set[Receipt] = set()  # that somebody waits for
         self._news = trio.lowlevel.ParkingLot()  # where the hub task waits
         self._room = trio.lowlevel.ParkingLot()  # where publishers wait
         self._at_rest = trio.lowlevel.ParkingLot()  # where those wait who want it to be done with everything
@@ -119,41 +128,75 @@ class Hub:
         self._closed = False
 
     def statistics(self) -> HubStatistics:
-        """Return what the hub holds at this moment, and its counters."""
-        return HubStatistics(index=self._index.statistics(), inbox=len(self._inbox), **attrs.asdict(self._counts))
+        """Return what the hub holds at this moment, and its counters. Looks at every connection: 1 ms per thousand."""
+        outboxes = [connection.outbox.statistics() for connection in self.connections()]
+        counts = attrs.asdict(self._counts)
+        counts["dropped"] += sum([each.dropped for each in outboxes])
+        return HubStatistics(
+            index=self._index.statistics(),
+            inbox=len(self._inbox),
+            owed_count=sum([each.owed_count for each in outboxes]),
+            owed_size=sum([each.owed_size for each in outboxes]),
+            kept_count=sum([each.kept_count for each in outboxes]),
+            kept_size=sum([each.kept_size for each in outboxes]),
+            held_size=self._tally.size,
+            **counts,
+        )
 
     # -- publishing
 
     async def publish(
-        self, event: Event, *, to: Target, editors: Sequence[Editor] = (), wait_for: Reach = Reach.ACCEPTED
+        self,
+        event: Event,
+        *,
+        to: Target,
+        delivery: Delivery = MUST,
+        editors: Sequence[Editor] = (),
+        wait_for: Reach = Reach.ACCEPTED,
+        within: float = math.inf,
     ) -> Published:
         """Have `event` delivered to everyone `to` selects, changed by `editors`, and say how far it got.
 
-        Two publishes by one task reach a recipient in that order. Waits while the hub's inbox is full; if cancelled
-        then, the event was not taken (cancelled later, while waiting for more than `ACCEPTED`, it was). Raises
-        `Misuse` for an event that cannot be encoded, and `Closed` after the hub has ended.
+        `delivery` says what may become of it while it is owed to somebody. Two publishes by one task reach a
+        recipient in that order. Waits while the hub's inbox is full; if cancelled then, the event was not taken
+        (cancelled later, while waiting for more than `ACCEPTED`, it was). Once it is taken, no more than `within`
+        seconds are spent on waiting for more: how far it got by then is what is returned.
+
+        Raises `Misuse` for an event that cannot be encoded, and `Closed` after the hub has ended.
         """
-        publication = self._publication(event, to, editors, wait_for)
+        publication = self._publication(event, to, delivery, editors)
+        if wait_for is Reach.OFFERED:
+            publication.served = trio.Event()
+        elif wait_for is not Reach.ACCEPTED:
+            publication.receipt = Receipt(wait_for)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._put(publication)
-        if publication.served is None:
-            await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
-            return Published(Reach.ACCEPTED)
-        return await self._served(publication)
+        with trio.move_on_after(within):
+            if publication.served is not None:
+                return await self._served(publication)
+            if publication.receipt is not None:
+                return await self._followed(publication.receipt)
+        if publication.receipt is not None:
+            return publication.receipt.published()
+        await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
+        return Published(Reach.ACCEPTED)
 
-    async def publish_all(self, events: Sequence[tuple[Event, Target]]) -> list[Published]:
+    async def publish_all(self, events: Sequence[tuple[Event, Target, Delivery]]) -> list[Published]:
         """Publish several events in their order, none of them if one cannot be, and wait until all were offered.
 
         Other publishes may come between them. If cancelled, the first of them were taken. Raises as `publish` does.
         """
-        publications = [self._publication(event, to, (), Reach.OFFERED) for event, to in events]
+        publications = [self._publication(event, to, delivery, ()) for event, to, delivery in events]
         for publication in publications:
+            publication.served = trio.Event()
             await self._put(publication)
         return [await self._served(publication) for publication in publications]
 
-    def publish_nowait(self, event: Event, *, to: Target, editors: Sequence[Editor] = ()) -> Published:
+    def publish_nowait(
+        self, event: Event, *, to: Target, delivery: Delivery = MUST, editors: Sequence[Editor] = ()
+    ) -> Published:
         """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
-        publication = self._publication(event, to, editors, Reach.ACCEPTED)
+        publication = self._publication(event, to, delivery, editors)
         if len(self._inbox) >= self.options.inbox:
             raise trio.WouldBlock
         self._take(publication)
@@ -166,16 +209,16 @@ class Hub:
         for connection in self.connections():
             await connection.wait_written()
 
-    def _publication(self, event: Event, to: Target, editors: Sequence[Editor], wait_for: Reach) -> _Publication:
+    def _publication(self, event: Event, to: Target, delivery: Delivery, editors: Sequence[Editor]) -> _Publication:
         check_name(event)
         self._index.select(to)  # raises where nobody knows how
         if event.broadcast is None:
             event = Event(event.name, event.data, to.public())
-        body = Body(event)
+        encode = partial(Body, delivery=delivery, expires_at=trio.current_time() + delivery.lifetime, tally=self._tally)
+        body = encode(event)
         if body.size > self.options.outbox.size // 2:
             raise Misuse(f"an event of {body.size} bytes; a connection may be owed {self.options.outbox.size} in all")
-        served = trio.Event() if wait_for is Reach.OFFERED else None
-        return _Publication(body, to, Editing(event, editors) if editors else None, served)
+        return _Publication(body, to, Editing(event, editors, encode) if editors else None)
 
     async def _put(self, publication: _Publication) -> None:
         """Put a publish into the inbox, waiting for room."""
@@ -189,6 +232,16 @@ class Hub:
         if self._closed:
             raise Closed("the hub has ended")
         return Published(Reach.OFFERED, publication.offered)
+
+    async def _followed(self, receipt: Receipt) -> Published:
+        self._receipts.add(receipt)
+        try:
+            await receipt.complete.wait()
+        finally:
+            self._receipts.discard(receipt)
+        if self._closed:
+            raise Closed("the hub has ended")
+        return receipt.published()
 
     def _take(self, publication: _Publication) -> None:
         if self._closed:
@@ -205,6 +258,7 @@ class Hub:
         try:
             async with open_tasks() as tasks:
                 tasks.start_soon(self._heart.run)
+                tasks.start_soon(self._keep_watch)
                 task_status.started()
                 while True:
                     try:
@@ -224,6 +278,8 @@ class Hub:
         for publication in self._inbox:
             if publication.served is not None:
                 publication.served.set()
+        for receipt in self._receipts:
+            receipt.complete.set()
         self._inbox.clear()
         self._at_rest.unpark_all()
         self._room.unpark_all()
@@ -243,6 +299,8 @@ class Hub:
                     left -= len(burst)
                     await self._deliver(burst, touched)
                 await self._flush(touched)
+                if self._tally.size > self.options.budget:
+                    self._relieve()
             finally:
                 self._room.unpark_all()
                 for connection in touched:  # where something has failed
@@ -280,20 +338,22 @@ class Hub:
                 self._counts.offered += publication.offered
                 if publication.served is not None:
                     publication.served.set()
+                if publication.receipt is not None:
+                    publication.receipt.nobody_else()
 
     def _offer(self, burst: list[_Publication], recipients: list[Connection], touched: dict[Connection, None]) -> None:
         """Offer every event to every recipient: one call for each recipient, not for each event."""
         bodies = [publication.body for publication in burst]
         size = sum([body.size for body in bodies])
-        is_alone = len(bodies) == 1 and not touched and not self._inbox  # nothing else will be written with it
+        is_plain = all(each.body.delivery is MUST and each.receipt is None for each in burst)
+        is_alone = len(burst) == 1 and burst[0].receipt is None and not touched and not self._inbox
         queued: list[Connection] = []
         for connection in recipients:
-            if is_alone and connection.pass_on(bodies[0]):
+            if is_alone and connection.pass_on(bodies[0]):  # nothing else will be written with it
                 continue
-            if not connection.outbox.offer_all(bodies, size):
-                for body in bodies:
-                    if not connection.outbox.offer(body):
-                        self._overflow(connection, body)
+            if not (is_plain and connection.outbox.offer_all(bodies, size)):
+                for publication in burst:
+                    publication.offered -= not self._owe(connection, publication.body, publication.receipt)
             queued.append(connection)
         touched.update(dict.fromkeys(queued))
         for publication in burst:
@@ -311,20 +371,61 @@ class Hub:
             body = editing.body_for(connection)
             if body is None:
                 continue
-            if not connection.outbox.offer(body):
-                self._overflow(connection, body)
+            publication.offered += self._owe(connection, body, publication.receipt)
             touched[connection] = None
-            publication.offered += 1
         self._counts.editor_failures += editing.failures - failures
 
-    def _overflow(self, connection: Connection, body: Body) -> None:
+    def _owe(self, connection: Connection, body: Body, receipt: Receipt | None) -> bool:
+        """Owe one event to a recipient, whatever it takes; False where it was dropped, as it allows."""
+        if body.delivery.volatile and not connection.attached:
+            self._counts.dropped += 1
+            return False
+        offer = connection.outbox.offer(body)
+        if offer is Offer.FULL:
+            connection.outbox.drop_expired(trio.current_time())
+            offer = connection.outbox.offer(body)
+        if offer is Offer.FULL:
+            self._overflow(connection)
+            connection.outbox.offer(body)
+        if offer is not Offer.DROPPED and receipt is not None:
+            receipt.follow(connection, body)
+        return offer is not Offer.DROPPED
+
+    def _overflow(self, connection: Connection) -> None:
         """Too much is owed. Who is here is told in band and stays; who is away is given up, and told on return."""
+        if self._index.get(connection.id) is not connection:
+            return  # it has left meanwhile
         if connection.attached:
             self._restart(connection, "overflow")
-            connection.outbox.offer(body)
         else:
-            self._forget(connection, "overflow")
+            self._left(connection, "overflow")
             connection.give_up()
+
+    def _relieve(self) -> None:
+        """Have connections forget what they hold, in the order that `HubOptions.budget` states."""
+        waiting = sum([publication.body.size for publication in self._inbox])
+        enough = self.options.budget * 7 // 8 + waiting
+        for connection in sorted(self.connections(), key=lambda each: (each.attached, -each.outbox.size)):
+            if self._tally.size <= enough:
+                return
+            self._overflow(connection)
+            self._counts.relieved += 1
+            connection.flush()
+
+    async def _keep_watch(self) -> None:
+        """Look at every connection now and then: is it owed something, or to acknowledge something, for too long?"""
+        options = self.options.outbox
+        while True:
+            await trio.sleep(min(options.age, options.acknowledge_within) / _LOOKS)
+            for count, connection in enumerate(self.connections(), 1):
+                now = trio.current_time()
+                connection.outbox.drop_expired(now)
+                if connection.is_owed_too_long(now):
+                    self._overflow(connection)
+                    connection.flush()
+                connection.press(now)
+                if count % _TURN == 0:
+                    await trio.lowlevel.checkpoint()
 
     # -- who is here
 
@@ -354,7 +455,7 @@ class Hub:
             handler=self._handler,
             heart=self._heart,
             plugins=self._plugins,
-            expired=self._expired,
+            left=self._left,
         )
         self._index.add(connection)
         self._counts.gaps += gap is not None
@@ -407,14 +508,12 @@ class Hub:
             self._index.rename(connection, id)
         connection.restart(id, self._greeter.hello(id, gap, connection.highest_request), reason)
 
-    def _expired(self, connection: Connection) -> None:
-        self._forget(connection, "expired")
-
-    def _forget(self, connection: Connection, reason: str) -> None:
+    def _left(self, connection: Connection, reason: str) -> None:
         """Take a connection out of the index, and remember why, if it is still there."""
         if self._index.get(connection.id) is connection:
             self._greeter.remember(connection.id, Former(reason, connection.outbox.next_number - 1))
             self._index.remove(connection)
+            self._counts.dropped += connection.outbox.statistics().dropped
 
     def subscribe(self, connection: Connection, topic: str) -> bool:
         """Subscribe a connection to a topic, from the next publish on; False if it was. Never waits.

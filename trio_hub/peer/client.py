@@ -16,6 +16,7 @@ from typing import Any
 import attrs
 import trio
 
+from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, HubError, OutcomeUnknown, RequestFailed
 from trio_hub.link.opening import Address, OpenStream, connect
 from trio_hub.link.tasks import open_tasks
@@ -152,12 +153,13 @@ class Client:
         self._topics.pop(topic, None)
         await self.request("unsubscribe", {"topic": topic})
 
-    async def publish(self, topic: str, event: str, data: Any = None) -> None:
+    async def publish(self, topic: str, event: str, data: Any = None, *, delivery: Delivery = MUST) -> None:
         """Say something to everybody who hears this topic; returns when the hub has accepted it.
 
         Raises as `request` does.
         """
-        await self.request("publish", {"topic": topic, "event": event, "data": {} if data is None else data})
+        said = {"topic": topic, "event": event, "data": {} if data is None else data}
+        await self.request("publish", said if delivery is MUST else {**said, "delivery": delivery.spelled()})
 
     # -- living
 

@@ -13,7 +13,9 @@ and attaches the other, so no event can fall between them. The newest link alway
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -35,12 +37,15 @@ from trio_hub.messages import (
 )
 from trio_hub.options import HubOptions
 from trio_hub.peer.hooks import Hooks, Plugin
+from trio_hub.peer.patience import Patience
 from trio_hub.peer.requests import Handler, Requests
 from trio_hub.session import Session
 from trio_hub.wire.codecs import Body, Codec, FromClient
-from trio_hub.wire.outbox import Outbox, OutboxStatistics
+from trio_hub.wire.outbox import Fate, Heed, Outbox, OutboxStatistics
 
 __all__ = ["Connection", "ConnectionStatistics"]
+
+log = logging.getLogger("trio_hub.peer")
 
 _TAKEN_OVER = CloseReason(CloseCode.TAKEN_OVER, "a newer link took over")
 _LEAVING = CloseReason(CloseCode.GOING_AWAY, "the server is leaving")
@@ -59,8 +64,8 @@ class ConnectionStatistics:
 class Connection:
     """One peer's stay with the hub. Made by the hub; what an application may use of it is `id`, `session`, `topics`.
 
-    `topics` is kept by the hub's index. `expired` is called, in the midst of the life task, at the moment the
-    connection ends; it must not wait.
+    `topics` is kept by the hub's index. `left` is called, with the reason, at the moment from which nobody can come
+    back to it; it must not wait.
     """
 
     def __init__(
@@ -75,7 +80,7 @@ class Connection:
         handler: Handler,
         heart: Heart,
         plugins: Sequence[Plugin],
-        expired: Callable[[Connection], None],
+        left: Callable[[Connection, str], None],
     ) -> None:
         self.id = id
         self.session = session
@@ -86,7 +91,7 @@ class Connection:
         self._options = options
         self._handler = handler
         self._heart = heart
-        self._expired = expired
+        self._left = left
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
         self._link: Link | None = None
         self._links = 0
@@ -94,6 +99,10 @@ class Connection:
         self._in_batch = False
         self._change = trio.Event()  # set when an away connection gets a link, or is to end
         self._ended = False
+        self._gone = False
+        self._drawn: list[Heed] = []  # of followed events that the link was given, and the system may not have yet
+        self._writing = Patience(options.outbox.age)
+        self._acknowledging = Patience(options.outbox.acknowledge_within)
         self._tasks: trio.Nursery | None = None
         self._requests: Requests | None = None
 
@@ -144,19 +153,58 @@ class Connection:
         return True
 
     def _draw(self, most: int) -> tuple[bytes, bool]:
+        """Return what is to be written next. Being asked says that the system has taken all that was drawn before."""
         outbox = self.outbox
+        if self._drawn:
+            self._tell_drawn()
+        if outbox.may_expire:
+            outbox.drop_expired(trio.current_time())
         first = outbox.next_number
         bodies = outbox.take(most)
         if not bodies:
             return b"", False
-        return self.codec.frames(bodies, first), bool(outbox.owed)
+        return self.codec.frames(bodies, first), bool(outbox.owed or self._drawn)
 
     def restart(self, id: str, hello: Body, reason: str) -> None:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""
         self.id = id
         self.tells_gap = True
         self.outbox.restart(hello)
+        self._writing = Patience(self._options.outbox.age)
+        self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         self._tell("gap", reason)
+
+    def follow(self, body: Body, heed: Heed) -> None:
+        """Have `heed` told what becomes of an event that it is owed; `WRITTEN` when the system has its bytes."""
+        if self._gone:
+            heed(Fate.LOST)
+        else:
+            self.outbox.watch(body, partial(self._heed_fate, heed))
+
+    def _heed_fate(self, heed: Heed, fate: Fate) -> None:
+        if fate is Fate.WRITTEN:
+            self._drawn.append(heed)
+        else:
+            heed(fate)
+
+    def _tell_drawn(self) -> None:
+        drawn, self._drawn = self._drawn, []
+        for heed in drawn:
+            heed(Fate.WRITTEN)
+
+    def is_owed_too_long(self, now: float) -> bool:
+        """Whether it is owed something that should have been written by now. To be asked now and then."""
+        written = self.outbox.next_number
+        return self._writing.has_run_out(now, done=written, due=written + len(self.outbox.owed))
+
+    def press(self, now: float) -> None:
+        """Give its link up if nothing was acknowledged for too long. To be called now and then."""
+        if self._link is None or not self.codec.acknowledges:
+            return
+        oldest = self.outbox.first_kept
+        due = oldest + (oldest < self.outbox.next_number)
+        if self._acknowledging.has_run_out(now, done=oldest, due=due):
+            self._link.end(CloseReason(CloseCode.LOST_PATIENCE, "nothing was acknowledged for too long"))
 
     # -- links come and go
 
@@ -167,6 +215,8 @@ class Connection:
         """
         previous, self._link = self._link, link
         self._links += 1
+        self._drawn.clear()
+        self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         if previous is not None:
             previous.writer.draw_from(None)
             previous.end(_TAKEN_OVER)
@@ -238,11 +288,15 @@ class Connection:
         """Leave everything in order; what waits for us ends by itself, within bounds."""
         assert self._tasks is not None
         assert self._requests is not None
-        self._expired(self)
-        if self._link is not None and self._link is not self._reading:
-            self._link.end(_LEAVING)
-            self._tasks.start_soon(self._link.close)
-        self._link = None
+        self._left(self, "expired")
+        self._gone = True
+        link, self._link = self._link, None
+        if link is not None:  # we are cancelled
+            link.end(_LEAVING)
+            if link is not self._reading:
+                self._tasks.start_soon(link.close)
+            self._tell("disconnected", link.closed)
+        self.outbox.clear()
         self._requests.cancel_all()
         self._tell("expired")
         if self._hooks is not None:
@@ -296,5 +350,8 @@ class Connection:
                 link.writer.flush()
 
     def _tell(self, moment: str, *details: Any) -> None:
-        if self._hooks is not None:
-            self._hooks.tell(moment, *details)
+        """Have plugins told. Where they cannot follow any more the connection ends, so that nothing is left untold."""
+        if self._hooks is not None and not self._hooks.tell(moment, *details) and not self._ended:
+            log.error("plugins are too slow: connection %s is given up", self.id)
+            self._left(self, "overflow")
+            self.end(CloseReason(CloseCode.INTERNAL, "something cannot follow here; see the server's log"))

@@ -14,6 +14,8 @@ __all__ = ["Hooks", "Plugin"]
 
 log = logging.getLogger("trio_hub.peer")
 
+_LAST_MOMENTS = 4  # the one that was too many, `disconnected`, `expired`; and one that is never needed
+
 Plugin = object
 """Any object with some of these async methods, each called with the connection first:
 
@@ -25,29 +27,27 @@ Plugin = object
 class Hooks:
     """Moments of `connection`, told to `plugins` one after the other by the task that runs `run`.
 
-    What a plugin raises is logged, and the next one is told all the same.
+    What a plugin raises is logged, and the next one is told all the same. Every moment is told, once: so when
+    `capacity` of them wait, the connection has to be ended, for whose last moments there is room.
     """
 
     def __init__(self, connection: Any, plugins: Sequence[Plugin], capacity: int) -> None:
         self._connection = connection
         self._plugins = plugins
         self._capacity = capacity
-        self._tell, self._heard = trio.open_memory_channel[tuple[str, tuple[Any, ...]]](capacity)
+        self._tell, self._heard = trio.open_memory_channel[tuple[str, tuple[Any, ...]]](capacity + _LAST_MOMENTS)
         self._scope = trio.CancelScope()
         self.dropped = 0
 
-    def tell(self, moment: str, *details: Any) -> None:
-        """Note a moment. Never waits; one that finds no room is counted in `dropped` and logged."""
-        try:
-            self._tell.send_nowait((moment, details))
-        except trio.WouldBlock:
-            self.dropped += 1
-            log.error("plugins are too slow: %r of connection %s is not told", moment, self._connection.id)
+    def tell(self, moment: str, *details: Any) -> bool:
+        """Note a moment. Never waits; False when it is one too many, after which only the last ones may come."""
+        self._tell.send_nowait((moment, details))
+        return self._tell.statistics().current_buffer_used <= self._capacity
 
     def copy(self, request: Request) -> None:
         """Note a request, unless half the room is taken: moments of the connection's life go first."""
         if self._tell.statistics().current_buffer_used * 2 < self._capacity:
-            self.tell("request", request)
+            self._tell.send_nowait(("request", (request,)))
         else:
             self.dropped += 1
 

@@ -11,11 +11,14 @@ number) and a few digits of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Protocol
 
+import attrs
 import msgspec
 
+from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import (
     Ack,
@@ -30,7 +33,7 @@ from trio_hub.messages import (
 )
 from trio_hub.wire.frames import TEXT, frame_head
 
-__all__ = ["CODECS", "COMPAT", "V1_JSON", "Body", "Codec", "FromClient", "FromServer"]
+__all__ = ["CODECS", "COMPAT", "V1_JSON", "Body", "Codec", "FromClient", "FromServer", "Tally"]
 
 FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
 FromServer = Event | Reply | Resumed
@@ -50,15 +53,37 @@ def encode(value: Any) -> bytes:
         raise Misuse(f"cannot be encoded as JSON: {error}") from error
 
 
+@attrs.define(eq=False)
+class Tally:
+    """Counts the bytes of all bodies that still exist, each once, however many connections are owed it."""
+
+    size: int = 0
+
+
 class Body:
     """An event encoded once, and shared by all who are owed it.
 
-    `size` is what it counts for in every bound. Raises `Misuse` when the event cannot be encoded.
+    `size` is what it counts for in every bound, and in `tally` for as long as anybody holds it. `delivery` says what
+    may become of it while it is owed; from the time `expires_at` on it is of no use. Raises `Misuse` when the event
+    cannot be encoded.
     """
 
-    __slots__ = ("_compat", "_json", "_last_frame", "_last_number", "_v1", "size")
+    __slots__ = (
+        "_compat",
+        "_json",
+        "_last_frame",
+        "_last_number",
+        "_tally",
+        "_v1",
+        "delivery",
+        "expires_at",
+        "size",
+    )
 
-    def __init__(self, event: Event) -> None:
+    def __init__(
+        self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf, tally: Tally | None = None
+    ) -> None:
+        self._tally: Tally | None = None  # until it is complete
         members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
         if event.broadcast is not None:
             members += [b',"broadcast":', encode(event.broadcast)]
@@ -67,7 +92,17 @@ class Body:
         self._last_number = -1
         self._last_frame = b""
         self._v1: bytes | None = None
+        self.delivery = delivery
+        self.expires_at = expires_at
         self.size = len(self._json) + _ENTRY_SIZE
+        if tally is not None:
+            tally.size += self.size
+            self._tally = tally
+
+    def __del__(self) -> None:
+        # The one thing that knows when the last of many holders has let go is the reference count.
+        if self._tally is not None:
+            self._tally.size -= self.size
 
     def compat_beginning(self, tail: int) -> bytes:
         """Return the compat frame without its last `tail` bytes, which are the number and a brace."""

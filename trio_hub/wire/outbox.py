@@ -15,32 +15,65 @@ reads without handling holds at most that many events of ours. Without them the 
 
 A resume at number n says that the client has everything below n. If `first_kept <= n <= next_number`, moving the
 cursor back to n brings everything else; otherwise something is lost, and the only honest answer is a gap.
+
+Not every event must be delivered (`Delivery`). What may be dropped is dropped while it is owed, and only then.
 """
 
 from __future__ import annotations
 
+import enum
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
+from trio_hub.delivery import MUST
 from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode
 from trio_hub.options import OutboxOptions
 from trio_hub.wire.codecs import Body
+from trio_hub.wire.droppable import Droppable
 
-__all__ = ["Outbox", "OutboxStatistics"]
+__all__ = ["Fate", "Heed", "Offer", "Outbox", "OutboxStatistics"]
+
+
+class Offer(enum.Enum):
+    """What became of an event that was offered."""
+
+    TAKEN = "taken"
+    DROPPED = "dropped"
+    """It is volatile, and this is no time for it."""
+    FULL = "full"
+    """It would exceed the bounds."""
+
+
+class Fate(enum.Enum):
+    """What becomes, later, of an event that is watched."""
+
+    WRITTEN = "written"
+    """It has a number and is on its way; told again when it is written again."""
+    ACKNOWLEDGED = "acknowledged"
+    FORGOTTEN = "forgotten"
+    """It was written, and no more will be known."""
+    LOST = "lost"
+    """It was dropped, as it allows, or the client was told of a gap, or is gone."""
+
+
+Heed = Callable[[Fate], None]
+"""Hears what becomes of an event. Must not wait, nor change the outbox."""
 
 
 @attrs.frozen
 class OutboxStatistics:
-    """What is held for one connection, in events and in bytes."""
+    """What is held for one connection, in events and in bytes; `dropped` were, as they allowed, since it began."""
 
     owed_count: int
     owed_size: int
     kept_count: int
     kept_size: int
     next_number: int
+    dropped: int = 0
 
 
 class Outbox:
@@ -50,20 +83,43 @@ class Outbox:
     for reading only.
     """
 
-    __slots__ = ("_acknowledged", "_kept", "_kept_size", "_options", "_owed_size", "next_number", "owed")
+    __slots__ = (
+        "_acknowledged",
+        "_droppable",
+        "_dropped",
+        "_kept",
+        "_kept_size",
+        "_options",
+        "_owed_size",
+        "_watched",
+        "next_number",
+        "owed",
+    )
 
     def __init__(self, hello: Body, options: OutboxOptions, *, acknowledged: bool) -> None:
         self._options = options
         self._acknowledged = acknowledged
+        self._dropped = 0
+        self._watched: dict[Body, Heed] = {}
         self.restart(hello)
 
     def restart(self, hello: Body) -> None:
         """Forget everything and begin anew with `hello` as event 0: a new connection id."""
+        self.clear()
+        self.owed.append(hello)
+        self._owed_size = hello.size
+
+    def clear(self) -> None:
+        """Forget everything, the hello too: the connection is gone. Everything that was watched is lost."""
         self._kept: deque[Body] = deque()
         self._kept_size = 0
-        self.owed: list[Body] = [hello]
-        self._owed_size = hello.size
+        self.owed: list[Body] = []
+        self._owed_size = 0
+        self._droppable: Droppable | None = None  # where nothing owed may be dropped
         self.next_number = 0
+        watched, self._watched = self._watched, {}
+        for heed in watched.values():
+            heed(Fate.LOST)
 
     def shed(self) -> None:
         """Owe nothing but the hello. For an outbox that is `untouched`."""
@@ -75,37 +131,124 @@ class Outbox:
         return self.next_number - len(self._kept)
 
     @property
+    def size(self) -> int:
+        """Bytes of all that is held, as if no event were shared."""
+        return self._owed_size + self._kept_size
+
+    @property
     def untouched(self) -> bool:
         """Whether the client has nothing of this id, not even the hello."""
         return self.next_number == 0
 
     def statistics(self) -> OutboxStatistics:
         """Return what is held at this moment."""
-        return OutboxStatistics(len(self.owed), self._owed_size, len(self._kept), self._kept_size, self.next_number)
+        dead, dead_size = self._droppable.dead if self._droppable is not None else (0, 0)
+        return OutboxStatistics(
+            owed_count=len(self.owed) - dead,
+            owed_size=self._owed_size - dead_size,
+            kept_count=len(self._kept),
+            kept_size=self._kept_size,
+            next_number=self.next_number,
+            dropped=self._dropped,
+        )
 
-    def offer(self, body: Body) -> bool:
-        """Owe `body` to the client; False, and nothing is changed, when that would exceed the bounds."""
-        options = self._options
-        if (
-            self._owed_size + self._kept_size + body.size > options.size
-            or len(self.owed) + len(self._kept) >= options.count
-        ):
-            return False
+    # -- owing
+
+    def offer(self, body: Body) -> Offer:
+        """Owe `body` to the client, or say why not; then nothing is changed that is not volatile."""
+        delivery = body.delivery
+        if delivery.volatile and self._is_half_full():
+            return self._pass_over()
+        older = self._replaced_by(body)
+        if not self._fits(older is None, body.size - (older.size if older is not None else 0)):
+            return self._pass_over() if delivery.volatile else Offer.FULL
+        if older is not None and self._droppable is not None:
+            self._droppable.bury(older)
+            self._lose(older)
+            self._fits(1, body.size)  # it does, but what is dead may have to go for it
         self.owed.append(body)
         self._owed_size += body.size
-        return True
+        if delivery is not MUST:
+            self._droppable = self._droppable or Droppable()
+            self._droppable.note(body)
+        return Offer.TAKEN
+
+    def _pass_over(self) -> Offer:
+        self._dropped += 1
+        return Offer.DROPPED
+
+    def _replaced_by(self, body: Body) -> Body | None:
+        return None if self._droppable is None else self._droppable.replaced_by(body)
 
     def offer_all(self, bodies: Sequence[Body], size: int) -> bool:
-        """Owe all of `bodies`, which are `size` together; False, and nothing is changed, when not all can be."""
-        options = self._options
-        if (
-            self._owed_size + self._kept_size + size > options.size
-            or len(self.owed) + len(self._kept) + len(bodies) > options.count
-        ):
+        """Owe all of `bodies`, which are `size` together and must be delivered, every one.
+
+        False, and nothing is changed that is not volatile, when not all can be.
+        """
+        if not self._fits(len(bodies), size):
             return False
         self.owed += bodies
         self._owed_size += size
         return True
+
+    def _fits(self, count: int, size: int) -> bool:
+        """Whether so much more may be owed; where it may not, what is least missed goes first."""
+        options = self._options
+        while (
+            self._owed_size + self._kept_size + size > options.size
+            or len(self.owed) + len(self._kept) + count > options.count
+        ):
+            if not self._make_room():
+                return False
+        return True
+
+    def _is_half_full(self) -> bool:
+        if 2 * len(self.owed) < self._options.count and 2 * self._owed_size < self._options.size:
+            return False
+        return not self._sweep() or self._is_half_full()
+
+    # -- dropping
+
+    def _make_room(self) -> bool:
+        """Get rid of what is least missed; False where there is nothing of the kind."""
+        if self._droppable is None:
+            return False
+        return self._sweep() or self._drop([body for body in self.owed if body.delivery.volatile])
+
+    def _sweep(self) -> bool:
+        """Take what is dead out of the list; False where there is nothing."""
+        count, size = self._droppable.dead if self._droppable is not None else (0, 0)
+        if self._droppable is not None and count:
+            self.owed = self._droppable.sweep(self.owed)
+            self._owed_size -= size
+        return count > 0
+
+    def _drop(self, bodies: list[Body]) -> bool:
+        """Owe these no more; False where there are none. To be called after a sweep."""
+        for body in bodies:
+            self._owed_size -= body.size
+            self._lose(body)
+        dropped = set(bodies)
+        self.owed = [body for body in self.owed if body not in dropped]
+        self._droppable = Droppable(self.owed)
+        return bool(bodies)
+
+    def _lose(self, body: Body) -> None:
+        self._dropped += 1
+        self._settle(body, Fate.LOST)
+
+    def drop_expired(self, now: float) -> None:
+        """Owe no event any more that has expired by now."""
+        if self._droppable is not None and self._droppable.expiry <= now:
+            self._sweep()
+            self._drop([body for body in self.owed if body.expires_at <= now])
+
+    @property
+    def may_expire(self) -> bool:
+        """Whether something is owed that expires some time."""
+        return self._droppable is not None and self._droppable.expiry < math.inf
+
+    # -- writing
 
     def pass_on(self, body: Body) -> int | None:
         """Owe `body` and take it in one go, where nothing else is owed; return its number.
@@ -129,6 +272,8 @@ class Outbox:
 
         The first of the returned events has the number that `next_number` had before.
         """
+        if self._droppable is not None:
+            self._sweep()
         taken, kept, options = self.owed, self._kept, self._options
         size = self._owed_size
         fits = len(kept) + len(taken) <= options.kept_count and self._kept_size + size <= options.kept_size
@@ -141,6 +286,12 @@ class Outbox:
         self._owed_size -= size
         self._kept_size += size
         self.next_number += len(taken)
+        if self._droppable is not None:
+            self._droppable.written(taken)
+            if not self.owed:
+                self._droppable = None
+        if self._watched:
+            self._tell_written(taken)
         if not (fits or self._acknowledged):
             self._forget_oldest()
         return taken
@@ -165,7 +316,14 @@ class Outbox:
     def _forget_oldest(self) -> None:
         kept, options = self._kept, self._options
         while len(kept) > options.kept_count or (self._kept_size > options.kept_size and len(kept) > 1):
-            self._kept_size -= kept.popleft().size
+            self._forget(Fate.FORGOTTEN)
+
+    def _forget(self, fate: Fate) -> None:
+        body = self._kept.popleft()
+        self._kept_size -= body.size
+        self._settle(body, fate)
+
+    # -- what the client says
 
     def acknowledge(self, number: int) -> None:
         """Forget every event up to `number`. What was acknowledged before may be repeated.
@@ -175,10 +333,10 @@ class Outbox:
         if number >= self.next_number:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"event {number} is acknowledged, but was not sent")
         for _ in range(number - self.first_kept + 1):
-            self._kept_size -= self._kept.popleft().size
+            self._forget(Fate.ACKNOWLEDGED)
 
     def resume(self, wanted: int) -> bool:
-        """Go on at number `wanted`: move the cursor back so that it is written next.
+        """Go on at number `wanted`: move the cursor back so that it is written next, but for what is volatile.
 
         False, and nothing is changed, when something from there on is no longer held, or was never written.
         """
@@ -188,6 +346,32 @@ class Outbox:
         size = sum([body.size for body in again])
         self._kept_size -= size
         self._owed_size += size
-        self.owed[:0] = reversed(again)
         self.next_number = wanted
+        self._sweep()
+        self.owed[:0] = reversed(again)
+        if self._droppable is not None or any(body.delivery is not MUST for body in again):
+            self._drop([body for body in self.owed if body.delivery.volatile])
         return True
+
+    # -- being watched
+
+    def watch(self, body: Body, heed: Heed) -> None:
+        """Have `heed` told what becomes of an event that is owed, until that is settled or `unwatch`."""
+        self._watched[body] = heed
+
+    def unwatch(self, body: Body) -> None:
+        """Tell no more of this event."""
+        self._watched.pop(body, None)
+
+    def _settle(self, body: Body, fate: Fate) -> None:
+        """Tell what became of this event for good."""
+        if self._watched:
+            heed = self._watched.pop(body, None)
+            if heed is not None:
+                heed(fate)
+
+    def _tell_written(self, bodies: Sequence[Body]) -> None:
+        for body in bodies:
+            heed = self._watched.get(body)
+            if heed is not None:
+                heed(Fate.WRITTEN)

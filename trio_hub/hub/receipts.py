@@ -1,0 +1,93 @@
+"""How far a publish got, with everyone it is for."""
+
+from __future__ import annotations
+
+import enum
+from functools import partial
+
+import attrs
+import trio
+
+from trio_hub.peer.connection import Connection
+from trio_hub.wire.codecs import Body
+from trio_hub.wire.outbox import Fate
+
+__all__ = ["Published", "Reach", "Receipt"]
+
+
+class Reach(enum.Enum):
+    """How far a publish is waited for, and how far it got."""
+
+    ACCEPTED = "accepted"
+    """It is in this hub's inbox."""
+    OFFERED = "offered"
+    """It is in the outbox of everybody it is for, or they have been told of a gap."""
+    WRITTEN = "written"
+    """It has its number, and the system has taken its bytes, for everybody it is for and who is not lost."""
+    DELIVERED = "delivered"
+    """Their programs have handled it and said so (v1). Of compat clients no more can be known than `WRITTEN`."""
+
+
+@attrs.frozen
+class Published:
+    """How far a publish got when `publish` returned. The counts are of recipients, None where not waited for.
+
+    `lost` were told of a gap instead, or are gone, or the event was dropped as it allows (`Delivery`). `delivered`
+    counts only those who acknowledge.
+    """
+
+    reach: Reach
+    offered: int | None = None
+    written: int | None = None
+    delivered: int | None = None
+    lost: int | None = None
+
+
+class Receipt:
+    """Follows one event on its way to each recipient. `complete` is set when no more is to be waited for."""
+
+    def __init__(self, wanted: Reach) -> None:
+        self.complete = trio.Event()
+        self._wanted = wanted
+        self._unwritten: set[Connection] = set()
+        self._undelivered: set[Connection] = set()
+        self._offered = self._written = self._delivered = self._lost = 0
+        self._everybody = False  # has been offered it
+
+    def follow(self, connection: Connection, body: Body) -> None:
+        """Follow the event to this recipient, who is owed it."""
+        self._offered += 1
+        self._unwritten.add(connection)
+        self._undelivered.add(connection)
+        connection.follow(body, partial(self._heed, connection))
+
+    def nobody_else(self) -> None:
+        """Note that everybody has been offered it."""
+        self._everybody = True
+        self._look()
+
+    def _heed(self, connection: Connection, fate: Fate) -> None:
+        if fate is Fate.LOST:
+            self._lost += connection in self._undelivered
+        elif connection in self._unwritten:
+            self._written += 1
+        if fate is Fate.ACKNOWLEDGED:
+            self._delivered += 1
+        self._unwritten.discard(connection)
+        if fate is not Fate.WRITTEN or not connection.codec.acknowledges:
+            self._undelivered.discard(connection)
+        self._look()
+
+    def _look(self) -> None:
+        waiting = self._unwritten if self._wanted is Reach.WRITTEN else self._undelivered
+        if self._everybody and not waiting:
+            self.complete.set()
+
+    def published(self) -> Published:
+        """Return how far it got by now."""
+        reach = Reach.ACCEPTED
+        if self._everybody:
+            reach = Reach.OFFERED if self._unwritten else Reach.WRITTEN
+        if self._wanted is Reach.DELIVERED and reach is Reach.WRITTEN and not self._undelivered:
+            reach = Reach.DELIVERED
+        return Published(reach, self._offered, self._written, self._delivered, self._lost)
