@@ -26,8 +26,9 @@ from trio_hub.errors import (
     RequestFailed,
 )
 from trio_hub.hub.editing import Editor
-from trio_hub.hub.hub import Hub, HubStatistics
+from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
+from trio_hub.hub.statistics import HubStatistics
 from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.opening import open_link

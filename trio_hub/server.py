@@ -241,7 +241,7 @@ class Server:
             raise HTTPFault(503, "The server is leaving", {"Retry-After": str(math.ceil(self._leaving_within) or 1)})
         resume = _resume_wish(head.query)
         topics = _topics_wish(head.query, self.options.topics)
-        if not self.hub.has_room_for(resume):
+        if not self.hub.roster.has_room_for(resume):
             raise HTTPFault(503, "There are too many connections", {"Retry-After": "5"})
         codec = next((CODECS[name] for name in head.subprotocols if name in CODECS), CODECS[None])
         return _Wish(codec, resume, topics)
@@ -278,12 +278,12 @@ class Server:
                 session = await self._challenge(arrival)
                 self._check_rights(session, wish)
             if session is not None:
-                connection, is_new = self.hub.admit(link, session, wish.codec, resume=wish.resume)
+                connection, is_new = self.hub.roster.admit(link, session, wish.codec, resume=wish.resume)
                 handed_over = True
                 if self._leaving_within is not None:
                     connection.end(_come_back(self._leaving_within))
                 for name in wish.topics:
-                    self.hub.subscribe(connection, name)
+                    self.hub.roster.subscribe(connection, name)
                 if is_new:
                     await connection.live()
         except HTTPFault as fault:

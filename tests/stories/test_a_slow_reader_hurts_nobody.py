@@ -89,7 +89,7 @@ async def test_overflow_before_the_first_hello_was_written_is_told_by_that_hello
         hub, cable = world.server.hub, Cable(capacity=1)
         link = Link(cable.far, client=False, subprotocol=V1_JSON.subprotocol)
         link.writer.busy = True  # as if the socket had just taken all it can
-        connection, is_new = hub.admit(link, Session("ann"), V1_JSON)
+        connection, is_new = hub.roster.admit(link, Session("ann"), V1_JSON)
         assert is_new
         for n in range(300):
             await hub.publish(Event("tick", {"n": n}), to=everyone(), wait_for=Reach.OFFERED)
@@ -131,7 +131,7 @@ async def test_a_wide_publish_lets_others_have_their_turn(autojump_clock, count)
             pass
 
     for n in range(count):
-        hub._index.add(Sink(str(n)))
+        hub.roster._index.add(Sink(str(n)))
     async with trio.open_nursery() as tasks:
         await tasks.start(hub.run)
         tasks.start_soon(other)

@@ -161,7 +161,7 @@ async def test_what_cannot_be_encoded_is_told_to_the_publisher_alone(autojump_cl
         assert (await client.receive()).data == {"n": 1}
 
 
-async def test_the_hub_is_restarted_with_its_index(autojump_clock, caplog):
+async def test_the_hub_is_restarted_with_everybody_in_it(autojump_clock, caplog):
     async with open_world() as world, world.open_client() as client:
         hub = world.server.hub
         (connection,) = hub.connections()
@@ -178,7 +178,7 @@ async def test_the_hub_is_restarted_with_its_index(autojump_clock, caplog):
         assert (await client.receive()).data == {"n": 1}
         assert hub.statistics().restarts == 1
         assert client.weather.dials == 1
-        assert "goes on with its index" in caplog.text
+        assert "goes on with its roster" in caplog.text
 
 
 async def test_a_hub_that_fails_again_and_again_ends_with_the_error(autojump_clock, caplog):

@@ -111,13 +111,13 @@ def add_topics(
         if not may_subscribe(connection.session, data.topic):
             raise RequestFailed(403, "no_right", f"you may not subscribe to {data.topic!r}")
         try:
-            hub.subscribe(connection, data.topic)
+            hub.roster.subscribe(connection, data.topic)
         except Misuse as error:
             raise RequestFailed(403, "too_many_topics", str(error)) from error
 
     @router.action("unsubscribe", ordered=True)
     def unsubscribe(connection: Connection, data: Subscribe) -> None:
-        hub.unsubscribe(connection, data.topic)
+        hub.roster.unsubscribe(connection, data.topic)
 
     @router.action("publish", ordered=True)
     def publish(connection: Connection, data: Publish) -> Any:

@@ -44,26 +44,30 @@ class Published:
 
 
 class Receipt:
-    """Follows one event on its way to each recipient. `complete` is set when no more is to be waited for."""
+    """What becomes of one event, for somebody who waits until it is `wanted`. `complete` is set when that is so."""
 
     def __init__(self, wanted: Reach) -> None:
         self.complete = trio.Event()
         self._wanted = wanted
         self._unwritten: set[Connection] = set()
         self._undelivered: set[Connection] = set()
-        self._offered = self._written = self._delivered = self._lost = 0
-        self._everybody = False  # has been offered it
+        self._written = self._delivered = self._lost = 0
+        self._offered: int | None = None  # until everybody has been offered it
+
+    @property
+    def follows(self) -> bool:
+        """Whether the event is followed on its way to each recipient."""
+        return self._wanted in (Reach.WRITTEN, Reach.DELIVERED)
 
     def follow(self, connection: Connection, body: Body) -> None:
         """Follow the event to this recipient, who is owed it."""
-        self._offered += 1
         self._unwritten.add(connection)
         self._undelivered.add(connection)
         connection.follow(body, partial(self._heed, connection))
 
-    def nobody_else(self) -> None:
-        """Note that everybody has been offered it."""
-        self._everybody = True
+    def nobody_else(self, offered: int) -> None:
+        """Note that everybody has been offered it, who are so many."""
+        self._offered = offered
         self._look()
 
     def _heed(self, connection: Connection, fate: Fate) -> None:
@@ -79,15 +83,17 @@ class Receipt:
         self._look()
 
     def _look(self) -> None:
-        waiting = self._unwritten if self._wanted is Reach.WRITTEN else self._undelivered
-        if self._everybody and not waiting:
+        waiting = self._undelivered if self._wanted is Reach.DELIVERED else self._unwritten
+        if self._offered is not None and not waiting:
             self.complete.set()
 
     def published(self) -> Published:
         """Return how far it got by now."""
-        reach = Reach.ACCEPTED
-        if self._everybody:
-            reach = Reach.OFFERED if self._unwritten else Reach.WRITTEN
-        if self._wanted is Reach.DELIVERED and reach is Reach.WRITTEN and not self._undelivered:
+        if self._offered is None:
+            return Published(Reach.ACCEPTED)
+        if not self.follows:
+            return Published(Reach.OFFERED, self._offered)
+        reach = Reach.OFFERED if self._unwritten else Reach.WRITTEN
+        if self._wanted is Reach.DELIVERED and not self._undelivered:
             reach = Reach.DELIVERED
         return Published(reach, self._offered, self._written, self._delivered, self._lost)

@@ -1,0 +1,182 @@
+"""Who is here, and who was: how connections come, come back, begin anew and leave. Plain calls, made at once.
+
+Whoever comes back goes on where it was, or is told that something is lost, before anything else. The decision is
+made here, in one place, from what the outbox still holds and from what is remembered of those who have left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_hub.errors import Misuse
+from trio_hub.hub.greeting import Former, Greeter
+from trio_hub.hub.index import Index, IndexStatistics
+from trio_hub.hub.statistics import Counts
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.options import HubOptions
+from trio_hub.peer.connection import Connection
+from trio_hub.peer.hooks import Plugin
+from trio_hub.peer.requests import Handler
+from trio_hub.session import Session
+from trio_hub.targets import Target, everyone
+from trio_hub.wire.codecs import Codec
+
+__all__ = ["Roster"]
+
+
+class Roster:
+    """The connections of one hub, away ones included."""
+
+    def __init__(
+        self,
+        greeter: Greeter,
+        counts: Counts,
+        options: HubOptions,
+        *,
+        handler: Handler,
+        heart: Heart,
+        plugins: Sequence[Plugin],
+    ) -> None:
+        self._greeter = greeter
+        self._counts = counts
+        self._options = options
+        self._handler = handler
+        self._heart = heart
+        self._plugins = plugins
+        self._index: Index[Connection] = Index()
+
+    def statistics(self) -> IndexStatistics:
+        """Return how many connections, users and topics there are."""
+        return self._index.statistics()
+
+    # -- coming and leaving
+
+    def admit(
+        self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None
+    ) -> tuple[Connection, bool]:
+        """Give a link to the connection it asks for, or to a new one; return that, and whether it is new.
+
+        `resume` is the connection id and the number of the next event that the client expects. The caller must run
+        a new connection's `live`; a living one sees to the link itself. Either way the client is told, before
+        anything else, if anything is lost.
+        """
+        gap = None
+        if resume is not None:
+            found = self._resume(link, session, codec, *resume)
+            if isinstance(found, Connection):
+                return found, False
+            gap = found
+        id = self._greeter.new_id()
+        connection = Connection(
+            id,
+            session,
+            codec,
+            self._greeter.hello(id, gap),
+            tells_gap=gap is not None,
+            options=self._options,
+            handler=self._handler,
+            heart=self._heart,
+            plugins=self._plugins,
+            left=self._left,
+        )
+        self._index.add(connection)
+        self._counts.gaps += gap is not None
+        connection.hand_over(link)
+        return connection, True
+
+    def _resume(self, link: Link, session: Session, codec: Codec, id: str, wanted: int) -> Connection | Former:
+        """Hand the link over to the connection with this id, or return why there is none for this client."""
+        connection, former = self._find(id)
+        if connection is None:
+            return former or Former("unknown", None)
+        if connection.user != session.user or connection.codec is not codec:
+            return Former("unknown", None)  # somebody else's: it must not even be told that it exists
+        connection.session = session
+        outbox = connection.outbox
+        resumed = former is None and outbox.resume(wanted)
+        if resumed:
+            self._counts.resumed += 1
+        elif former is None:
+            self._restart(connection, "overflow" if wanted < outbox.first_kept else "unknown")
+        elif not outbox.untouched:  # it never saw the hello of the id that it has by now
+            self._restart(connection, former.reason, former.last)
+        connection.hand_over(link, resumed=resumed)
+        return connection
+
+    def _find(self, id: str) -> tuple[Connection | None, Former | None]:
+        """Return the connection that has this id, or had it; and what became of the id, if that is no more."""
+        former = None
+        while (connection := self._index.get(id)) is None:
+            found = self._greeter.former(id)
+            former = former or found
+            if found.successor is None:
+                break
+            id = found.successor
+        return connection, former
+
+    def _restart(self, connection: Connection, reason: str, last: int | None = None) -> None:
+        """Have the connection begin anew with a hello that tells of the gap: under a new id, if it saw the old one."""
+        outbox = connection.outbox
+        if outbox.untouched and connection.tells_gap:
+            outbox.shed()
+            return
+        self._counts.gaps += 1
+        id = connection.id
+        gap = Former(reason, None)
+        if not outbox.untouched:
+            id = self._greeter.new_id()
+            gap = Former(reason, outbox.next_number - 1 if last is None else last, id)
+            self._greeter.remember(connection.id, gap)
+            self._index.rename(connection, id)
+        connection.restart(id, self._greeter.hello(id, gap, connection.highest_request), reason)
+
+    def _left(self, connection: Connection, reason: str) -> None:
+        """Take a connection out of the index, and remember why, if it is still there."""
+        if self._index.get(connection.id) is connection:
+            self._greeter.remember(connection.id, Former(reason, connection.outbox.next_number - 1))
+            self._index.remove(connection)
+            self._counts.dropped += connection.outbox.statistics().dropped
+
+    def overflow(self, connection: Connection) -> None:
+        """Too much is owed. Who is here is told in band and stays; who is away is given up, and told on return."""
+        if self._index.get(connection.id) is not connection:
+            return  # it has left meanwhile
+        if connection.attached:
+            self._restart(connection, "overflow")
+        else:
+            self._left(connection, "overflow")
+            connection.give_up()
+
+    # -- finding
+
+    def subscribe(self, connection: Connection, topic: str) -> bool:
+        """Subscribe a connection to a topic, from the next publish on; False if it was. Never waits.
+
+        Raises `Misuse` beyond the number of topics that a connection may have.
+        """
+        if len(connection.topics) >= self._options.topics and topic not in connection.topics:
+            raise Misuse(f"a connection may subscribe to {self._options.topics} topics")
+        return self._index.subscribe(connection, topic)
+
+    def unsubscribe(self, connection: Connection, topic: str) -> bool:
+        """End a subscription; False if there was none. Never waits."""
+        return self._index.unsubscribe(connection, topic)
+
+    def check(self, target: Target) -> None:
+        """Raise `Misuse` for a target that nobody knows how to select."""
+        self._index.select(target)
+
+    def select(self, target: Target) -> list[Connection]:
+        """Return the connections that a target stands for at this moment."""
+        return list(self._index.select(target))
+
+    def has_room_for(self, resume: tuple[str, int] | None) -> bool:
+        """Whether one more may come: the hub is not full, or it has a place here already."""
+        if self._index.statistics().connections < self._options.connections:
+            return True
+        return resume is not None and self._find(resume[0])[0] is not None
+
+    def connections(self) -> list[Connection]:
+        """Return every connection, away or not."""
+        return self.select(everyone())
