@@ -1,8 +1,9 @@
 """Plugins hear of a connection's moments, each once and in order, and cannot delay it."""
 
+import pytest
 import trio
 
-from trio_hub import Event, HubOptions, everyone
+from trio_hub import Event, Gap, HubOptions, everyone
 from trio_hub.testing import open_world
 
 
@@ -11,6 +12,7 @@ class Diary:
 
     def __init__(self, pause=0.0):
         self.pages = []
+        self.connections = []  # of each page
         self.pause = pause
 
     def __getattr__(self, moment):
@@ -20,8 +22,12 @@ class Diary:
         async def write(connection, *details):
             await trio.sleep(self.pause)
             self.pages.append((moment, *(getattr(each, "action", each) for each in details)))
+            self.connections.append(connection)
 
         return write
+
+    def of(self, connection):
+        return [page for page, each in zip(self.pages, self.connections, strict=True) if each is connection]
 
     @property
     def moments(self):
@@ -87,6 +93,35 @@ async def test_a_slow_plugin_delays_nobody_and_misses_requests_first(autojump_cl
     assert diary.moments.count("request") == 4  # half the queue, no more
     assert diary.moments[0] == "connected"
     assert diary.moments[-2:] == ["disconnected", "expired"]
+
+
+async def test_where_plugins_cannot_follow_the_connection_ends_and_nothing_is_left_untold(autojump_clock, caplog):
+    diary = Diary(pause=100)
+    options = HubOptions(hook_queue=8, hooks_end_within=5000)
+    async with open_world(plugins=[diary], options=options) as world, world.open_client() as client:
+        (first,) = world.server.hub.connections()
+        while (connections := world.server.hub.connections()) == [first]:
+            client.weather.cut_once()
+            await trio.sleep(3)
+        assert connections == []
+        with pytest.raises(Gap, match="overflow"):
+            await client.receive()
+        await trio.sleep(10_000)
+        moments = [page[0] for page in diary.of(first)]
+    assert moments[0] == "connected"
+    assert moments[1:-2] == ["disconnected", "resumed"] * (len(moments[1:-2]) // 2)
+    assert moments[-2:] == ["disconnected", "expired"]
+    assert "is given up" in caplog.text
+
+
+async def test_a_server_that_is_cancelled_has_told_what_it_could(autojump_clock):
+    """Plugins that wait for nothing hear of the end, also when there is no time left for it."""
+    diary = Diary()
+    async with open_world(plugins=[diary]) as world, world.open_link() as link:
+        await link.receive()
+        await world.server.drain()
+        await trio.sleep(1)
+    assert diary.moments == ["connected", "disconnected", "expired"]
 
 
 async def test_without_plugins_there_is_no_hook_task(autojump_clock):

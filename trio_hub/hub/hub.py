@@ -123,7 +123,7 @@ class Hub:
             return Published(Reach.ACCEPTED)
         with trio.move_on_after(within):
             await self._wait_complete(publication.receipt)
-        return publication.receipt.published()
+        return self._published(publication.receipt)
 
     async def publish_all(self, events: Sequence[tuple[Event, Target, Delivery]]) -> list[Published]:
         """Publish several events in their order, none of them if one cannot be, and wait until all were offered.
@@ -137,7 +137,7 @@ class Hub:
             await self._put(publication)
         for receipt in receipts:
             await self._wait_complete(receipt)
-        return [receipt.published() for receipt in receipts]
+        return [self._published(receipt) for receipt in receipts]
 
     def publish_nowait(
         self, event: Event, *, to: Target, delivery: Delivery = MUST, editors: Sequence[Editor] = ()
@@ -175,8 +175,12 @@ class Hub:
             await receipt.complete.wait()
         finally:
             self._receipts.discard(receipt)
-        if self._closed:
-            raise Closed("the hub has ended")
+
+    def _published(self, receipt: Receipt) -> Published:
+        published = receipt.published()
+        if published.reach is Reach.ACCEPTED and self._closed:
+            raise Closed("the hub has ended before anybody was told")
+        return published
 
     # -- the task
 
@@ -208,23 +212,27 @@ class Hub:
             receipt.complete.set()
 
     async def _deliver_all(self) -> None:
-        inbox, budget = self._inbox, self.options.budget
         while True:
-            await inbox.wait()
-            touched: Touched = {}
-            left = min(len(inbox), self.options.batch)
-            try:
-                while left:
-                    burst = inbox.next_burst(left)
-                    left -= len(burst)
-                    await self._offering.offer(burst, touched)
-                await self._flush(touched)
-                if self._tally.size > budget:
-                    relieve(self.roster, self._tally, budget * 7 // 8 + inbox.size, self._counts)
-            finally:
-                inbox.admit()
-                for connection in touched:  # where something has failed
-                    connection.flush()
+            await self._inbox.wait()
+            await self._deliver_batch()
+            budget = self.options.budget
+            if self._tally.size > budget:
+                relieve(self.roster, self._tally, budget * 7 // 8 + self._inbox.size, self._counts)
+
+    async def _deliver_batch(self) -> None:
+        """Offer what is in the inbox, up to a bound, and flush each of those it is for once."""
+        touched: Touched = {}
+        left = min(len(self._inbox), self.options.batch)
+        try:
+            while left:
+                burst = self._inbox.next_burst(left)
+                left -= len(burst)
+                await self._offering.offer(burst, touched)
+            await self._flush(touched)
+        finally:
+            self._inbox.admit()
+            for connection in touched:  # where something has failed
+                connection.flush()
 
     async def _flush(self, touched: Touched) -> None:
         """Flush every connection, and take it out. Yields now and then, so that many of them hold up nobody."""

@@ -146,6 +146,7 @@ class Roster:
             self._restart(connection, "overflow")
         else:
             self._left(connection, "overflow")
+            connection.outbox.clear()
             connection.give_up()
 
     # -- finding

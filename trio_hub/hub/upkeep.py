@@ -7,7 +7,7 @@ import trio
 from trio_hub.hub.roster import Roster
 from trio_hub.hub.statistics import Counts
 from trio_hub.options import OutboxOptions
-from trio_hub.wire.codecs import Tally
+from trio_hub.wire.codecs import CODECS, Tally
 
 __all__ = ["keep_watch", "relieve"]
 
@@ -28,6 +28,8 @@ async def keep_watch(roster: Roster, options: OutboxOptions) -> None:
             connection.press(now)
             if count % _TURN == 0:
                 await trio.lowlevel.checkpoint()
+        for codec in CODECS.values():
+            codec.let_go()
 
 
 def relieve(roster: Roster, tally: Tally, enough: int, counts: Counts) -> None:

@@ -141,6 +141,10 @@ class Codec(Protocol):
         """Return the frames of these events, of which the first has number `first`: what a server writes."""
         ...
 
+    def let_go(self) -> None:
+        """Keep nothing of the events whose frames were made last: nobody else is about to get the same."""
+        ...
+
     def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
         """Return one message for one frame. Raises `Misuse` when its data cannot be encoded."""
         ...
@@ -193,6 +197,9 @@ class _Compat(_Json):
     def __init__(self) -> None:
         # Recipients flushed one after the other are mostly owed the same events, and only their numbers differ: a
         # form of all the frames, with blanks for numbers of one length, is filled in by a single formatting.
+        self.let_go()
+
+    def let_go(self) -> None:
         self._form = b""
         self._form_for: list[Body] = []
         self._form_length = 0  # of the numbers' text
@@ -218,6 +225,9 @@ class _V1Json(_Json):
 
     def __init__(self) -> None:
         # Recipients flushed one after the other are mostly owed the same events: they share the joined bytes too.
+        self.let_go()
+
+    def let_go(self) -> None:
         self._joined_for: list[Body] = []
         self._joined = b""
 

@@ -1,0 +1,140 @@
+"""What a hub holds is counted to the byte, and bounded: per connection, in all, and in time."""
+
+import pytest
+import trio
+
+from trio_hub import Event, Gap, HubOptions, OutboxOptions, everyone, topic
+from trio_hub.testing import open_world
+from trio_hub.wire.codecs import Body
+
+KIB = 1024
+
+
+async def the_gap(client):
+    try:
+        async for _ in client:
+            pass
+    except Gap as gap:
+        return gap.reason
+
+
+async def test_every_byte_is_counted_for_each_and_in_all(autojump_clock):
+    async with open_world() as world, world.open_client() as ann, world.open_client() as bob:
+        hub = world.server.hub
+        size = Body(Event("e", "x" * 1000, {})).size
+        ann.weather.cut()
+        await trio.sleep(5)  # and what was said for a beginning is acknowledged
+        before = hub.statistics()
+        for _ in range(10):
+            await world.server.publish(Event("e", "x" * 1000), to=everyone())
+        await trio.testing.wait_all_tasks_blocked()
+        owed, kept = (connection.statistics().outbox for connection in hub.connections())
+        assert (owed.owed_count, owed.owed_size) == (10, 10 * size)
+        assert (kept.owed_count, kept.kept_count) == (0, 10)
+        held = hub.statistics()
+        assert held.owed_size == owed.owed_size
+        assert held.kept_size - before.kept_size == 10 * size
+        assert held.held_size - before.held_size == 10 * size, "shared, so counted once"
+        for _ in range(10):
+            await bob.receive()
+        bob.settle()
+        ann.weather.mend()
+        for _ in range(10):
+            await ann.receive()
+        ann.settle()
+        await trio.sleep(60)
+        after = hub.statistics()
+        assert (after.owed_size, after.kept_size, after.held_size) == (0, 0, 0)
+
+
+async def test_over_budget_the_absent_go_first_and_of_them_who_holds_most(autojump_clock):
+    options = HubOptions(budget=500 * KIB)
+    async with (
+        open_world(options=options) as world,
+        world.open_client(topics=["much"]) as much,
+        world.open_client(topics=["little"]) as little,
+        world.open_client(topics=["here"]) as here,
+    ):
+        for client in (much, little):
+            client.weather.cut()
+        here.weather.stall()
+        await trio.sleep(1)
+
+        async def publish(name, kib):
+            for n in range(kib // 10):
+                await world.server.publish(Event("e", [n, "x" * 10 * KIB]), to=topic(name))
+            await trio.testing.wait_all_tasks_blocked()
+
+        await publish("here", 200)
+        await publish("little", 100)
+        await publish("much", 150)
+        assert world.server.hub.statistics().relieved == 0
+        await publish("here", 100)
+        statistics = world.server.hub.statistics()
+        assert statistics.relieved == 1
+        assert statistics.held_size <= 500 * KIB
+        for client in (much, little, here):
+            client.weather.mend()
+        assert await the_gap(much) == "overflow"
+        assert (await little.receive()).data[0] == 0
+        assert (await here.receive()).data[0] == 0
+
+
+async def test_over_budget_those_who_are_here_are_told_in_band(autojump_clock):
+    options = HubOptions(budget=300 * KIB)
+    async with open_world(options=options) as world, world.open_client() as slow:
+        slow.weather.stall()
+        for n in range(50):
+            await world.server.publish(Event("e", [n, "x" * 10 * KIB]), to=everyone())
+            await trio.testing.wait_all_tasks_blocked()
+            assert world.server.hub.statistics().held_size <= 310 * KIB
+        slow.weather.mend()
+        assert await the_gap(slow) == "overflow"
+        assert slow.weather.dials == 1
+
+
+async def test_a_peer_that_is_behind_for_too_long_is_told_of_a_gap(autojump_clock):
+    options = HubOptions(outbox=OutboxOptions(kept_count=10, age=100))
+    async with open_world(options=options) as world, world.open_link(subprotocols=["trio-hub.v1.json"]) as link:
+        await link.receive()
+        for n in range(20):
+            await world.server.publish(Event("e", n), to=everyone())
+        heard = []
+        async for message in link:
+            heard.append(message)
+            if '"gap"' in message:
+                break
+        assert len(heard) == 10, "nothing was acknowledged, so no more was written"
+        assert '"reason":"overflow"' in heard[-1]
+        assert 100 <= trio.current_time() <= 130
+
+
+async def test_a_peer_that_never_acknowledges_loses_its_link_and_resumes(autojump_clock):
+    options = HubOptions(outbox=OutboxOptions(acknowledge_within=80))
+    async with open_world(options=options) as world, world.open_link(subprotocols=["trio-hub.v1.json"]) as link:
+        await link.receive()
+        begun = trio.current_time()
+        async for _ in link:
+            pass
+        assert link.closed.code == 4102
+        assert "acknowledged" in link.closed.reason
+        assert 80 <= trio.current_time() - begun <= 100
+
+
+async def test_a_program_that_is_slow_and_goes_on_keeps_its_link(autojump_clock):
+    options = HubOptions(outbox=OutboxOptions(acknowledge_within=80))
+    async with open_world(options=options) as world, world.open_client() as client:
+        for n in range(20):
+            await world.server.publish(Event("e", n), to=everyone())
+        for n in range(20):
+            assert (await client.receive()).data == n
+            await trio.sleep(60)
+        assert client.weather.dials == 1
+        await trio.sleep(1000)  # nothing is owed, nothing is to be acknowledged but the last
+        client.settle()
+        await trio.sleep(1000)
+
+
+def test_the_window_is_within_the_age():
+    with pytest.raises(ValueError, match="age"):
+        HubOptions(window=700)
