@@ -40,6 +40,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def mutations(session: nox.Session) -> None:
+    """Break the outbox on purpose, in small ways, and see that its property tests notice each of them."""
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.mutations", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     session.install("-e", ".[docs]")

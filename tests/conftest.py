@@ -1,11 +1,17 @@
-"""Certificates that only these tests believe in."""
+"""Certificates that only these tests believe in, and how hard property tests try."""
 
 from __future__ import annotations
 
+import os
 import ssl
 
 import pytest
 import trustme
+from hypothesis import Phase, settings
+
+settings.register_profile("no shrinking", database=None, phases=[Phase.generate])  # for `tests.mutations`
+if "HYPOTHESIS_PROFILE" in os.environ:
+    settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 
 
 @pytest.fixture(scope="session")

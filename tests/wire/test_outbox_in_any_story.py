@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.effort import examples
 from tests.wire.test_outbox import EVERYTHING, UNIT, body, size_of
 from trio_hub.delivery import MUST, expires, latest, volatile
 from trio_hub.errors import PeerFault
@@ -299,7 +300,7 @@ class ForgettingOutbox(AcknowledgedOutbox):
             self.forget(Fate.FORGOTTEN)
 
 
-modest = settings(deadline=None, max_examples=120, stateful_step_count=40)
+modest = settings(deadline=None, max_examples=examples(120), stateful_step_count=40)
 TestAnyStoryWithAcknowledgements = AcknowledgedOutbox.TestCase
 TestAnyStoryWithAcknowledgements.settings = modest
 TestAnyStoryWithoutAcknowledgements = ForgettingOutbox.TestCase

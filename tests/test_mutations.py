@@ -1,0 +1,12 @@
+"""The list of mutations is still one of the outbox as it is."""
+
+import pytest
+
+from tests.mutations import MUTATED, MUTATIONS, ROOT
+
+
+@pytest.mark.parametrize("broken", MUTATIONS, ids=lambda each: each.name)
+def test_every_mutation_can_still_be_made(broken):
+    source = (ROOT / MUTATED).read_text()
+    assert broken.apply(source) != source
+    compile(broken.apply(source), MUTATED.name, "exec")
