@@ -73,7 +73,7 @@ class Roster:
             session,
             codec,
             self._greeter.hello(id, gap),
-            tells_gap=gap is not None,
+            gap=None if gap is None else gap.reason,
             options=self._options,
             handler=self._handler,
             heart=self._heart,
@@ -118,7 +118,7 @@ class Roster:
     def _restart(self, connection: Connection, reason: str, last: int | None = None) -> None:
         """Have the connection begin anew with a hello that tells of the gap: under a new id, if it saw the old one."""
         outbox = connection.outbox
-        if outbox.untouched and connection.tells_gap:
+        if outbox.untouched and connection.gap is not None:
             outbox.shed()
             return
         self._counts.gaps += 1

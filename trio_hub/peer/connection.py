@@ -75,7 +75,7 @@ class Connection:
         codec: Codec,
         hello: Body,
         *,
-        tells_gap: bool,
+        gap: str | None,
         options: HubOptions,
         handler: Handler,
         heart: Heart,
@@ -86,7 +86,7 @@ class Connection:
         self.session = session
         self.codec = codec
         self.topics: set[str] = set()
-        self.tells_gap = tells_gap  # whether the hello of this id does
+        self.gap = gap  # the reason of the gap that the hello of this id tells of, if it does
         self.outbox = Outbox(hello, options.outbox, acknowledged=codec.acknowledges)
         self._options = options
         self._handler = handler
@@ -168,7 +168,7 @@ class Connection:
     def restart(self, id: str, hello: Body, reason: str) -> None:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""
         self.id = id
-        self.tells_gap = True
+        self.gap = reason
         self.outbox.restart(hello)
         self._writing = Patience(self._options.outbox.age)
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
@@ -223,13 +223,11 @@ class Connection:
             if previous is not self._reading and self._tasks is not None:
                 self._tasks.start_soon(previous.close)
             self._tell("taken_over")
-        if resumed:
+        if self._links > 1:
             self._tell("resumed")
-            if self.codec.acknowledges:
-                resumption = Resumed(
-                    self.id, self.outbox.next_number, self.highest_request, self._options.link.max_message
-                )
-                link.post(self.codec.encode(resumption))
+        if resumed and self.codec.acknowledges:
+            resumption = Resumed(self.id, self.outbox.next_number, self.highest_request, self._options.link.max_message)
+            link.post(self.codec.encode(resumption))
         link.writer.draw_from(self._draw)
         link.writer.flush()
         self._change.set()
@@ -253,6 +251,8 @@ class Connection:
             if self._hooks is not None:
                 tasks.start_soon(self._hooks.run)
             self._tell("connected")
+            if self.gap is not None:
+                self._tell("gap", self.gap)
             try:
                 while self._link is not None:
                     await self._live_on(self._link)
