@@ -137,10 +137,14 @@ class Link:
         return b""
 
     def _heed(self, received: list[Received]) -> None:
-        """Answer control frames; the last ping stands for those before it (RFC 6455 section 5.5.3)."""
+        """Answer control frames. Each ping has its pong: the last alone would do (RFC 6455 section 5.5.3), but a peer
+        may wait for one by its payload.
+        """
         pings = [item for item in received if type(item) is Ping]
-        if pings and not self.writer.is_full:  # who reads nothing gets no pongs either
-            self.writer.post(frame(PONG, pings[-1].payload, mask=self._client))
+        for ping in pings:
+            if not self.writer.is_full:  # who reads nothing gets no pongs either
+                self.writer.post(frame(PONG, ping.payload, mask=self._client))
+        if pings:
             self.writer.flush()
         if isinstance(received[-1], CloseReason):
             self._goodbye_heard = True
