@@ -1,6 +1,8 @@
 """Sessions: ``nox`` runs what has to pass; ``nox -l`` lists them all; ``nox -s bench`` measures."""
 
+import os
 import shutil
+from pathlib import Path
 
 import nox
 
@@ -51,6 +53,26 @@ def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "-q", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def autobahn(session: nox.Session) -> None:
+    """Run the Autobahn test suite against both ends of a link, where there is the Python 2.7 that it needs."""
+    python2 = _python2()
+    if python2 is None:
+        session.skip("the Autobahn test suite runs under Python 2.7, which is not installed here")
+    session.install("-e", ".[test]", "virtualenv<20.22")  # the last that makes environments for 2.7
+    suite = Path(session.virtualenv.location).absolute() / "autobahn"
+    if not (suite / "bin" / "wstest").exists():
+        session.run("virtualenv", "--quiet", "--python", python2, str(suite))
+        session.run(str(suite / "bin" / "pip"), "install", "--quiet", "autobahntestsuite==25.10.1")
+    session.run("python", "-m", "tests.autobahn", str(suite / "bin" / "wstest"), "build/autobahn")
+
+
+def _python2() -> str | None:
+    """Return a Python 2.7: one of pyenv's (whose entry on the path need not lead anywhere), or that on the path."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    return next((str(path) for path in pyenv.glob("versions/2.7*/bin/python2.7")), shutil.which("python2.7"))
 
 
 @nox.session

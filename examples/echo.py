@@ -6,10 +6,11 @@ No hub here: this is the link alone. Try it with any WebSocket client.
 """
 
 import argparse
+from functools import partial
 
 import trio
 
-from trio_hub import Link, serve_links
+from trio_hub import Link, LinkOptions, serve_links
 
 
 async def echo(link: Link) -> None:
@@ -17,15 +18,19 @@ async def echo(link: Link) -> None:
         await link.send(message)
 
 
-async def main(host: str, port: int) -> None:
+async def main(host: str, port: int, options: LinkOptions) -> None:
     async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(serve_links, echo, host, port)
+        listeners = await nursery.start(partial(serve_links, echo, host, port, options=options))
         print(f"ws://{host}:{listeners[0].socket.getsockname()[1]}", flush=True)
 
 
 if __name__ == "__main__":
+    usual = LinkOptions()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
-    arguments = parser.parse_args()
-    trio.run(main, arguments.host, arguments.port)
+    parser.add_argument("--max-message", type=int, default=usual.max_message, help="in bytes")
+    parser.add_argument("--max-fragments", type=int, default=usual.max_fragments, help="of one message")
+    said = parser.parse_args()
+    options = LinkOptions(max_message=said.max_message, max_fragments=said.max_fragments)
+    trio.run(main, said.host, said.port, options)
