@@ -76,6 +76,15 @@ def _python2() -> str | None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Fuzz what reads from strangers, each target for 60 s, or for as many as are said: ``nox -s fuzz -- 600``."""
+    session.install("-e", ".", "atheris>=3")
+    seconds = session.posargs[0] if session.posargs else "60"
+    for corpus in sorted(Path("tests/fuzz/corpus").iterdir()):
+        session.run("python", "-m", "tests.fuzz", corpus.name, seconds)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure, beside our peers in the same run, and print a table."""
     session.install("-e", ".[cli,fast]", "uvloop")
