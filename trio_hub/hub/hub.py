@@ -227,7 +227,11 @@ class Hub:
             while left:
                 burst = self._inbox.next_burst(left)
                 left -= len(burst)
-                await self._offering.offer(burst, touched)
+                try:
+                    await self._offering.offer(burst, touched)
+                except Exception:
+                    self.roster.tell_gap(burst[0].target)  # nobody knows who has been offered it
+                    raise
             await self._flush(touched)
         finally:
             self._inbox.admit()

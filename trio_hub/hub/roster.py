@@ -6,6 +6,7 @@ made here, in one place, from what the outbox still holds and from what is remem
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from trio_hub.errors import Misuse
@@ -14,6 +15,7 @@ from trio_hub.hub.index import Index, IndexStatistics
 from trio_hub.hub.statistics import Counts
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
+from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import HubOptions
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
@@ -23,6 +25,8 @@ from trio_hub.targets import Target, everyone
 from trio_hub.wire.codecs import Codec
 
 __all__ = ["Roster"]
+
+log = logging.getLogger("trio_hub.hub")
 
 
 class Roster:
@@ -148,6 +152,17 @@ class Roster:
             self._left(connection, "overflow")
             connection.outbox.clear()
             connection.give_up()
+
+    def tell_gap(self, target: Target) -> None:
+        """Have everybody this is for begin anew: something went wrong here, and events for them may be lost."""
+        for connection in self.select(target):
+            try:
+                self.overflow(connection)
+                connection.flush()
+            except Exception:
+                log.exception("connection %s cannot go on", connection.id)
+                self._left(connection, "unknown")
+                connection.end(CloseReason(CloseCode.INTERNAL, "something failed here; see the server's log"))
 
     # -- finding
 

@@ -16,8 +16,11 @@ class Patience:
         self._since = 0.0
 
     def has_run_out(self, now: float, *, done: int, due: int) -> bool:
-        """Look: `done` of something are done by `now`, and `due` are to be done. Both count from the same beginning."""
-        if done >= self._due:  # what we waited for is done; wait for what is due by now
+        """Look: `done` of something are done by `now`, and `due` are to be done. Both count from the same beginning.
+
+        Fewer may be due than before, where something was dropped.
+        """
+        if done >= min(self._due, due):  # what we waited for is done; wait for what is due by now
             self._due, self._since = due, now
             return False
         return now - self._since > self._within
