@@ -151,6 +151,7 @@ async def test_who_missed_the_hello_of_the_gap_is_told_when_it_comes_back(autoju
         (connection,) = world.server.hub.connections()
         assert connection.id != before.connection_id
         slow.weather.abandon()  # what was stalled never arrives
+        slow.weather.mend()
         gap = await until_the_gap(slow)
         assert gap.reason == "overflow"
         assert gap.last >= before.next - 1

@@ -226,6 +226,7 @@ async def test_an_acknowledgement_lost_with_its_link_is_said_again(autojump_cloc
         client.weather.stall()
         await trio.sleep(2)  # the acknowledgement is said, and stays in the cable
         client.weather.cut_once()
+        client.weather.mend()
         for n in range(19, 50):
             await world.server.publish(Event("tick", {"n": n}), to=everyone())
         with trio.fail_after(100):

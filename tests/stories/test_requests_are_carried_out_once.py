@@ -213,6 +213,7 @@ async def test_a_gap_alone_leaves_no_doubt_about_requests(autojump_clock):
         for n in range(100):
             await server.publish(Event("tick", n), to=topic("town"))
         client.weather.abandon()
+        client.weather.mend()
         assert await question.reply() == 2
         assert calls == [1]
 

@@ -10,13 +10,14 @@
 Nothing here takes real time: use it with pytest-trio's `autojump_clock`, or any clock of trio's.
 """
 
-from trio_hub.testing.cable import Cable, CableEnd
+from trio_hub.testing.cable import Cable, CableEnd, Direction
 from trio_hub.testing.weather import Weather
 from trio_hub.testing.world import WeatheredClient, World, open_hub_and_client, open_world
 
 __all__ = [
     "Cable",
     "CableEnd",
+    "Direction",
     "Weather",
     "WeatheredClient",
     "World",
