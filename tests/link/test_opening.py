@@ -19,7 +19,7 @@ from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, accept_link, connect, dial, open_link, request_link
 from trio_hub.link.serving import serve_links
 from trio_hub.options import LinkOptions, OpeningOptions
-from trio_hub.testing import Cable
+from trio_hub.testing import Cable, upgrade_response
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 OPENING = OpeningOptions(deadline=10, head_size=4096, head_count=20, body_size=10_000)
@@ -205,7 +205,7 @@ async def test_a_frame_right_behind_the_101_is_not_lost(cut, autojump_clock):
 
     async def answer() -> None:
         head = await read_head(cable.far, OPENING)
-        response = answer_to(head.headers["sec-websocket-key"]) + spoken(FIN | TEXT, b"early", masked=False)
+        response = upgrade_response(head.headers["sec-websocket-key"]) + spoken(FIN | TEXT, b"early", masked=False)
         await cable.far.send_all(response[: len(response) - cut])
         await wait_all_tasks_blocked()
         await cable.far.send_all(response[len(response) - cut :])
@@ -216,16 +216,6 @@ async def test_a_frame_right_behind_the_101_is_not_lost(cut, autojump_clock):
         assert await link.receive() == ["early"]
     cable.far.hang_up()
     await link.close()
-
-
-def answer_to(key: str) -> bytes:
-    """Return a proper 101, computed here (RFC 6455 section 4.2.2)."""
-    import hashlib
-
-    digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
-    accept = base64.b64encode(digest).decode()
-    lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade"]
-    return ("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}"]) + "\r\n\r\n").encode()
 
 
 async def test_a_head_may_come_byte_by_byte(autojump_clock):
@@ -529,7 +519,7 @@ async def test_a_refusals_body_is_bounded(autojump_clock):
 
 
 def wrong_answer(*replaced: tuple[bytes, bytes]) -> bytes:
-    answer = answer_to(KEY)
+    answer = upgrade_response(KEY)
     for old, new in replaced:
         answer = answer.replace(old, new)
     return answer
@@ -543,12 +533,12 @@ def wrong_answer(*replaced: tuple[bytes, bytes]) -> bytes:
         b"HTTP/1.1 101",
         b"HTTP/1.1 200",
         b"\x15\x03\x03\x00\x02\x02\x46" * 20,
-        answer_to(KEY),
+        upgrade_response(KEY),
         wrong_answer((b"Sec-WebSocket-Accept", b"X-Accept")),
         wrong_answer((b"Upgrade: websocket", b"Upgrade: h2c")),
         b"HTTP/1.1 101 Switching Protocols\r\nnonsense\r\n\r\n",
         b"HTTP/1.1 101 caf\xe9\r\nUpgrade: caf\xe9\r\nConnection: \xe9\r\nSec-WebSocket-Accept: \xe9\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" + answer_to(KEY) + b"\x81\x01a",
+        b"HTTP/1.1 100 Continue\r\n\r\n" + upgrade_response(KEY) + b"\x81\x01a",
     ],
     ids=[
         "nothing",

@@ -19,10 +19,8 @@ from trio_hub import (
     Server,
     open_client,
 )
-from trio_hub.link.heads import read_head
-from trio_hub.link.opening import accept_link
-from trio_hub.options import OpeningOptions
-from trio_hub.testing import Weather, open_hub_and_client, open_world
+from trio_hub.link.link import Link
+from trio_hub.testing import Weather, open_hub_and_client, open_scripted_server, open_world
 
 V1 = "trio-hub.v1.json"
 ID, OTHER = "a" * 26, "b" * 26
@@ -39,22 +37,22 @@ async def scripted(*scripts, subprotocol=V1, options=QUICK):
 
     The last script serves all further links, too.
     """
-    statuses, waiting = [], list(scripts)
-    async with trio.open_nursery() as tasks:
 
-        async def serve(stream):
-            head = await read_head(stream, OpeningOptions())
-            link = await accept_link(stream, head, subprotocol=subprotocol)
-            async with link.running():
-                await (waiting.pop(0) if len(waiting) > 1 else waiting[0])(link, head.query)
+    def on_a_link(script):
+        async def serve(server):
+            await server.accept(subprotocol=subprotocol)
+            async with Link(server.stream, client=False, unread=server.unheard).running() as link:
+                await script(link, server.request.query)
 
-        weather = Weather(lambda stream: tasks.start_soon(serve, stream))
-        async with open_client(
-            "ws://hub", open_stream=weather.open_stream, on_status=statuses.append, options=options
-        ) as client:
-            client.statuses = statuses
-            yield client
-        tasks.cancel_scope.cancel()
+        return serve
+
+    statuses = []
+    async with (
+        open_scripted_server(*map(on_a_link, scripts)) as weather,
+        open_client("ws://hub", open_stream=weather.open_stream, on_status=statuses.append, options=options) as client,
+    ):
+        client.statuses = statuses
+        yield client
 
 
 async def say(link, *messages):

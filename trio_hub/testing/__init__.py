@@ -11,6 +11,16 @@ Nothing here takes real time: use it with pytest-trio's `autojump_clock`, or any
 """
 
 from trio_hub.testing.cable import Cable, CableEnd, Direction
+from trio_hub.testing.frame import Frame, Opcode
+from trio_hub.testing.script import (
+    Response,
+    ScriptedClient,
+    ScriptedPeer,
+    ScriptedServer,
+    open_scripted_server,
+    upgrade_request,
+    upgrade_response,
+)
 from trio_hub.testing.weather import Weather
 from trio_hub.testing.world import WeatheredClient, World, open_hub_and_client, open_world
 
@@ -18,9 +28,18 @@ __all__ = [
     "Cable",
     "CableEnd",
     "Direction",
+    "Frame",
+    "Opcode",
+    "Response",
+    "ScriptedClient",
+    "ScriptedPeer",
+    "ScriptedServer",
     "Weather",
     "WeatheredClient",
     "World",
     "open_hub_and_client",
+    "open_scripted_server",
     "open_world",
+    "upgrade_request",
+    "upgrade_response",
 ]

@@ -18,6 +18,7 @@ from trio_hub.peer.client import Client
 from trio_hub.peer.mailbox import Position
 from trio_hub.server import Server
 from trio_hub.testing.cable import Cable
+from trio_hub.testing.script import ScriptedClient
 from trio_hub.testing.weather import Weather
 
 __all__ = ["WeatheredClient", "World", "open_hub_and_client", "open_world"]
@@ -84,6 +85,16 @@ class World:
         )
         async with link.running():
             yield link
+
+    @asynccontextmanager
+    async def open_scripted_client(self, *, cable: Cable | None = None) -> AsyncIterator[ScriptedClient]:
+        """Play a client of the server, frame by frame, beginning with its request."""
+        cable = cable or Cable()
+        self.reach(cable.far)
+        try:
+            yield ScriptedClient(cable.near)
+        finally:
+            cable.near.hang_up()
 
 
 @asynccontextmanager
