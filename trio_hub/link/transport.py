@@ -76,6 +76,7 @@ class _SocketTransport:
         self._fd = stream.socket.fileno()
 
     async def read(self, most: int) -> bytes:
+        self._check()
         while True:
             try:
                 await trio.lowlevel.wait_readable(self._fd)
@@ -94,6 +95,7 @@ class _SocketTransport:
             raise _lost(error) from error
 
     async def write(self, data: memoryview) -> int:
+        self._check()
         while True:
             try:
                 await trio.lowlevel.wait_writable(self._fd)
@@ -102,6 +104,10 @@ class _SocketTransport:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
                 raise _lost(error) from error
+
+    def _check(self) -> None:
+        if self._fd < 0:
+            raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream is closed"))
 
     async def end_writing(self) -> None:
         await _end_writing(self._stream)
