@@ -10,7 +10,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "types", "tests", "docs"]
 nox.options.error_on_missing_interpreters = False
 
-OURS = ("trio_hub", "examples", "benchmarks", "noxfile.py")
+OURS = ("trio_hub", "pytest_trio_hub.py", "examples", "benchmarks", "noxfile.py")
 CODE = (*OURS, "tests")
 
 
