@@ -78,6 +78,13 @@ async def test_the_embedded_broker_has_users_rights_and_an_action_of_its_own():
 
 
 @pytest.mark.usefixtures("a_while")
+async def test_the_tests_of_applications_pass():
+    ended = await run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "testing"))
+    assert ended.returncode == 0, ended.stdout.decode()
+    assert re.search(r"^1\d\d passed in", ended.stdout.decode(), re.MULTILINE)
+
+
+@pytest.mark.usefixtures("a_while")
 async def test_the_console_less_command_says_what_is_missing(tmp_path):
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
     ended = await run("/usr/bin/env", f"PYTHONPATH={tmp_path}:{ROOT}", sys.executable, "-m", "trio_hub", "serve")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -21,6 +24,7 @@ async def test_what_was_said_while_away_arrives(hub_world, autojump_clock):
         client.weather.mend()
         assert (await client.receive()).data == 1
 """
+GUIDE = Path(__file__).parents[2] / "docs" / "testing.rst"
 TRIO_MODE = "[pytest]\ntrio_mode = true\n"
 
 
@@ -120,3 +124,11 @@ def test_a_run_that_asks_for_nothing_does_not_import_the_package(tmp_path):
     ended = subprocess.run([sys.executable, "-c", check], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "hub_world" in ended.stdout
     assert ended.stdout.splitlines()[-1] == "False"
+
+
+IMPORTS_AND_A_TEST = r"(?:    from .*\n)+\n\n    async def test.*\n(?:    .*\n)+"
+
+
+@pytest.mark.parametrize("story", re.findall(IMPORTS_AND_A_TEST, GUIDE.read_text()))
+def test_the_stories_of_the_guide_are_true(run, story):
+    run(dedent(story), ini=TRIO_MODE).assert_outcomes(passed=1)

@@ -1,13 +1,13 @@
-"""A hub and its clients in memory, with weather: for tests of this package and of applications::
+"""All that is between a client and a server, in memory, and either end as a test would play it::
 
-    async def test_what_was_said_while_away_arrives(autojump_clock):
-        async with open_hub_and_client() as (hub, client):
-            client.weather.cut()
-            await hub.publish(Event("tick", {"n": 1}), to=everyone())
-            client.weather.mend()
-            assert (await client.receive()).data == {"n": 1}
+    cable       two streams, and what befalls the bytes between them
+    weather     what happens to one client's links
+    world       a running server, and whoever connects to it
+    script      peers that a test plays itself, frame by frame
+    contracts   what every codec and every transport must do (to be imported by itself)
 
-Nothing here takes real time: use it with pytest-trio's `autojump_clock`, or any clock of trio's.
+Nothing here takes real time: use it with pytest-trio's `autojump_clock`, or any clock of trio's. pytest finds the
+fixtures `hub_world`, `hub_server` and `hub_random` by itself.
 """
 
 from trio_hub.testing.cable import Cable, CableEnd, Direction
