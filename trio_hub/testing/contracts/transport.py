@@ -165,6 +165,12 @@ class TransportContract:
             await wait_all_tasks_blocked()
             await transport.aclose()
 
+    async def test_closing_wakes_whoever_writes(self) -> None:
+        async with self._opened() as (transport, _), trio.open_nursery() as tasks:
+            tasks.start_soon(self._close_when_blocked, transport)
+            with pytest.raises(LinkLost):
+                await self._write_all(transport, _MUCH * 100)
+
     async def test_what_is_closed_is_lost_and_may_be_closed_again(self) -> None:
         async with self._opened() as (transport, far):
             await transport.aclose()
@@ -224,6 +230,10 @@ class TransportContract:
     async def _cut_when_blocked(self) -> None:
         await wait_all_tasks_blocked()
         self.cut()
+
+    async def _close_when_blocked(self, transport: Transport) -> None:
+        await wait_all_tasks_blocked()
+        await transport.aclose()
 
     async def _cancel_when_blocked(self, scope: trio.CancelScope) -> None:
         await wait_all_tasks_blocked()
