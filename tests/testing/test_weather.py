@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from trio_hub import Event, LinkLost, Misuse, everyone, topic
-from trio_hub.testing import Direction, Weather, open_hub_and_client
+from trio_hub.testing import Direction, Weather, open_hub_and_client, open_world
 
 
 @pytest.fixture
@@ -129,6 +129,17 @@ async def test_in_any_storm_every_event_arrives_once_and_in_order(autojump_clock
         tasks.cancel_scope.cancel()
     assert client.weather.dials > 5
     assert hub.hub.statistics().gaps == 0
+
+
+async def test_a_client_may_come_in_weather_that_was_there_before(autojump_clock):
+    async with open_world() as world:
+        weather = Weather(world.reach)
+        weather.split(1)
+        weather.cut_after(40, Direction.DOWN)  # in the midst of the answer to its upgrade
+        async with world.open_client(weather=weather) as client:
+            assert client.weather is weather
+            assert weather.dials == 2
+            assert (await client.request("ping"))["text"] == "pong"
 
 
 async def test_when_the_storm_is_over_the_weather_is_good(autojump_clock):

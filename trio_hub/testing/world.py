@@ -49,9 +49,13 @@ class World:
         token: str | None = None,
         resume: Position | None = None,
         options: ClientOptions | None = None,
+        weather: Weather | None = None,
     ) -> AsyncIterator[WeatheredClient]:
-        """Be connected for the length of the block, in weather of one's own; the hub has greeted the client."""
-        weather = Weather(self.reach)
+        """Be connected for the length of the block; the hub has greeted the client.
+
+        Its `weather` is its own, unless one was made for it beforehand: ``Weather(world.reach)``.
+        """
+        weather = weather or Weather(self.reach)
         client = WeatheredClient(
             Address.parse("ws://memory/ws"),
             token=token,
