@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -14,7 +13,7 @@ from trio.testing import open_stream_to_socket_listener
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import LinkOptions
-from trio_hub.testing import Cable, CableEnd
+from trio_hub.testing import Cable
 from trio_hub.wire.frames import FrameReader, Received
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
@@ -139,25 +138,3 @@ async def receive_forever(link: Link) -> None:
     """Receive until the link ends, and raise that."""
     while True:
         await link.receive()
-
-
-class CableListener(trio.abc.Listener[CableEnd]):
-    """A listener in memory. `dial` returns the caller's end of a new cable."""
-
-    def __init__(self) -> None:
-        self._knock, self._door = trio.open_memory_channel[CableEnd](math.inf)
-
-    def dial(self) -> CableEnd:
-        cable = Cable()
-        self._knock.send_nowait(cable.far)
-        return cable.near
-
-    async def accept(self) -> CableEnd:
-        try:
-            return await self._door.receive()
-        except trio.EndOfChannel:
-            raise trio.ClosedResourceError from None
-
-    async def aclose(self) -> None:
-        self._knock.close()
-        await trio.lowlevel.checkpoint()

@@ -12,14 +12,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.link.pairs import FIN, TEXT, CableListener, spoken
+from tests.link.pairs import FIN, TEXT, spoken
 from trio_hub.errors import LinkLost, Misuse, Refused
 from trio_hub.link.heads import HTTPFault, check_upgrade, read_head
 from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, accept_link, connect, dial, open_link, request_link
 from trio_hub.link.serving import serve_links
 from trio_hub.options import LinkOptions, OpeningOptions
-from trio_hub.testing import Cable, upgrade_response
+from trio_hub.testing import Cable, CableListener, upgrade_response
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 OPENING = OpeningOptions(deadline=10, head_size=4096, head_count=20, body_size=10_000)

@@ -1,6 +1,7 @@
 """All that is between a client and a server, in memory, and either end as a test would play it::
 
     cable       two streams, and what befalls the bytes between them
+    listener    where servers accept such streams
     weather     what happens to one client's links
     world       a running server, and whoever connects to it
     script      peers that a test plays itself, frame by frame
@@ -12,6 +13,7 @@ fixtures `hub_world`, `hub_server` and `hub_random` by itself.
 
 from trio_hub.testing.cable import Cable, CableEnd, Direction
 from trio_hub.testing.frame import Frame, Opcode
+from trio_hub.testing.listener import CableListener
 from trio_hub.testing.script import (
     Response,
     ScriptedClient,
@@ -27,6 +29,7 @@ from trio_hub.testing.world import WeatheredClient, World, open_hub_and_client, 
 __all__ = [
     "Cable",
     "CableEnd",
+    "CableListener",
     "Direction",
     "Frame",
     "Opcode",
