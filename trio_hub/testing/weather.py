@@ -37,7 +37,7 @@ class Weather:
     async def open_stream(self, address: Address | None = None) -> trio.abc.Stream:
         """Lay a cable to the server, and return its near end; a client's `open_stream`.
 
-        Raises `LinkLost` in bad weather. Whose the address is does not matter: all lead to the same server.
+        Raises `LinkLost` in bad weather. The address does not matter: every one leads to the same server.
         """
         await trio.lowlevel.checkpoint()
         self.dials += 1
