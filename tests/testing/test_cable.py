@@ -83,6 +83,16 @@ async def test_a_cut_is_felt_at_both_ends_at_once(autojump_clock):
             await end.send_all(b"anybody?")
 
 
+async def test_a_sender_whose_words_vanish_never_waits(autojump_clock):
+    abandoned, doomed = Cable(capacity=10), Cable(capacity=10)
+    doomed.cut_after(10, UP)
+    for cable in (abandoned, doomed):
+        await cable.near.send_all(b"x" * 10)
+        abandoned.abandon()
+        await cable.near.wait_send_all_might_not_block()
+        await cable.near.send_all(b"x" * 1000)
+
+
 @pytest.mark.parametrize("direction", [UP, DOWN])
 @pytest.mark.parametrize("size", range(12))
 async def test_a_cut_comes_after_exactly_so_many_bytes(autojump_clock, size, direction):

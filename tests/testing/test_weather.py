@@ -92,6 +92,17 @@ async def test_nothing_befalls_a_cable_that_was_not_laid(weather, reached):
     assert await reached[0].receive_some() == b"hello"
 
 
+async def test_the_server_of_an_abandoned_link_is_told_nothing(autojump_clock, weather, reached):
+    near = await weather.open_stream()
+    await near.send_all(b"lost on its way")
+    weather.abandon()
+    await reached[0].send_all(b"are you there?" * 10_000)
+    await reached[0].wait_send_all_might_not_block()
+    with trio.move_on_after(1000) as waiting:
+        await reached[0].receive_some()
+    assert waiting.cancelled_caught
+
+
 async def test_an_abandoned_client_knows_unless_it_did_not_notice(autojump_clock, weather):
     near = await weather.open_stream()
     weather.abandon(noticed=False)

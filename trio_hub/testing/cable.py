@@ -78,7 +78,7 @@ class _Wire:
         self._most = _UNLIMITED  # of one read
         self._left = _UNLIMITED  # carried yet; then it snaps
         self._stalled = False
-        self._deaf = False  # what is sent vanishes
+        self._deaf = False  # nothing passes any more, not even the end
         self._broken = False
         self._ended = False  # the sender has said that nothing more will come
         self._unheard = False  # the receiver has closed its end
@@ -88,26 +88,32 @@ class _Wire:
     @property
     def room(self) -> int:
         """How many bytes it takes now."""
-        return self._capacity - len(self._bytes)
+        return _UNLIMITED if self._is_void else self._capacity - len(self._bytes)
+
+    @property
+    def _is_void(self) -> bool:
+        """Whether what is sent from now on vanishes, which its sender cannot know."""
+        return self._deaf or not self._left
 
     def check(self) -> None:
-        """Raise `trio.BrokenResourceError` where nothing can be sent any more."""
-        if self._broken or self._unheard:
-            raise trio.BrokenResourceError("the cable was cut" if self._broken else "the other end is closed")
+        """Raise `trio.BrokenResourceError` where the sender knows that nothing can be sent any more."""
+        if self._broken:
+            raise trio.BrokenResourceError("the cable was cut")
+        if self._unheard and not self._deaf:
+            raise trio.BrokenResourceError("the other end is closed")
 
     def put(self, data: memoryview) -> int:
         """Take some of `data`; return how much, 0 when there is no room."""
         self.check()
-        if not self._deaf and self._left:
-            if self._pace is not None:
-                self._pace.come(len(self._bytes))  # what is here already; the new bytes set out now
-            taken = min(len(data), self.room, self._left)
-            self._bytes += data[:taken]
-            self._left -= taken
-            self.stir()
-            if self._left:
-                return taken
-        return len(data)  # whose rest vanishes: the sender cannot know
+        if self._is_void:
+            return len(data)
+        if self._pace is not None:
+            self._pace.come(len(self._bytes))  # what is here already; the new bytes set out now
+        taken = min(len(data), self.room, self._left)
+        self._bytes += data[:taken]
+        self._left -= taken
+        self.stir()
+        return len(data) if self._is_void else taken
 
     def take(self, most: int | None) -> bytes | float:
         """Return what has come, ``b""`` at the end; or for how many seconds it is no use to ask again."""
