@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import attrs
@@ -28,7 +29,7 @@ from trio_hub.app.topics import anybody
 from trio_hub.delivery import MUST, Delivery, expires, latest, volatile
 from trio_hub.link.tasks import open_tasks
 from trio_hub.targets import Target
-from trio_hub.testing import World
+from trio_hub.testing import Direction, World
 
 NAMES = ("ann", "bob", "cem", "dee")
 WINDOW = 20.0
@@ -162,10 +163,35 @@ class AnyStory(RuleBasedStateMachine):
                 await self.world.server.publish(event, to=target, delivery=delivery)
 
     @precondition(lambda self: self.people)
-    @rule(data=st.data(), weather=st.sampled_from(["cut", "cut_once", "abandon", "stall", "mend"]))
-    def weather_changes(self, data: st.DataObject, weather: str) -> None:
-        person = self.one_of(data)
-        self.stage.do(self._plain, getattr(person.weather, weather))
+    @rule(
+        data=st.data(),
+        weather=st.sampled_from(["cut", "cut_once", "stall", "mend", "mend"]),
+        direction=st.sampled_from(Direction),
+    )
+    def weather_changes(self, data: st.DataObject, weather: str, direction: Direction) -> None:
+        arguments = (direction,) if weather == "stall" else ()
+        self.stage.do(self._plain, getattr(self.one_of(data).weather, weather), *arguments)
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data(), noticed=st.booleans())
+    def a_link_goes_half_open(self, data: st.DataObject, noticed: bool) -> None:
+        weather = self.one_of(data).weather
+        self.stage.do(self._plain, partial(weather.abandon, noticed=noticed))
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data(), size=st.integers(0, 3000), direction=st.sampled_from([Direction.UP, Direction.DOWN]))
+    def a_link_breaks_in_the_midst(self, data: st.DataObject, size: int, direction: Direction) -> None:
+        self.stage.do(self._plain, self.one_of(data).weather.cut_after, size, direction)
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data(), rate=st.sampled_from([100.0, 5_000.0]), direction=st.sampled_from(Direction))
+    def a_link_is_slow(self, data: st.DataObject, rate: float, direction: Direction) -> None:
+        self.stage.do(self._plain, self.one_of(data).weather.slow, rate, direction)
+
+    @precondition(lambda self: self.people)
+    @rule(data=st.data(), most=st.integers(1, 20))
+    def reads_are_split(self, data: st.DataObject, most: int) -> None:
+        self.stage.do(self._plain, self.one_of(data).weather.split, most)
 
     @precondition(lambda self: self.people)
     @rule(data=st.data(), seconds=st.sampled_from([0, 0, 0.5, 5]), deadline=st.sampled_from([None, None, 1.0]))
@@ -302,7 +328,7 @@ class AnyStory(RuleBasedStateMachine):
         for person in self.people.values():
             person.weather.mend()
             person.attentive.set()
-        await trio.sleep(90)  # the longest that a client waits before it dials again, and what follows
+        await trio.sleep(200)  # until a silent link is given up, and the longest wait before the next dial is over
         await self._publish(everyone(), MUST, 1, 0)
         last = Heard(len(self.said) - 1)
         await trio.sleep(30)
