@@ -1,4 +1,4 @@
-"""Ways to break the outbox, each small, and the proof that its property tests notice every one.
+"""Ways to break the outbox and the hub, each small, and the proof that their property tests notice every one.
 
     python -m tests.mutations [--seed 1]
 
@@ -22,16 +22,23 @@ from pathlib import Path
 import attrs
 
 ROOT = Path(__file__).parent.parent
-MUTATED = Path("trio_hub/wire/outbox.py")
-STORIES = "tests/wire/test_outbox_in_any_story.py"
+OUTBOX = "wire/outbox.py"
+STORIES_OF_AN_OUTBOX = "tests/wire/test_outbox_in_any_story.py"
+STORIES_OF_A_HUB = "tests/stories/test_any_story_of_a_hub.py"
 
 
 @attrs.frozen
 class Mutation:
-    """What is broken, and the changes (text, text instead) that break it."""
+    """What is broken, in which file, and the changes (text, text instead) that break it."""
 
     name: str
+    path: Path
     changes: tuple[tuple[str, str], ...]
+
+    @property
+    def stories(self) -> str:
+        """The tests that are to notice it."""
+        return STORIES_OF_AN_OUTBOX if self.path.name == "outbox.py" else STORIES_OF_A_HUB
 
     def apply(self, source: str) -> str:
         """Return the broken source. Raises `ValueError` where a text does not occur exactly once."""
@@ -42,8 +49,8 @@ class Mutation:
         return source
 
 
-def mutation(name: str, *changes: tuple[str, str]) -> Mutation:
-    return Mutation(name, changes)
+def mutation(name: str, *changes: tuple[str, str], of: str = OUTBOX) -> Mutation:
+    return Mutation(name, Path("trio_hub", of), changes)
 
 
 MUTATIONS = (
@@ -109,7 +116,59 @@ MUTATIONS = (
         ("        self.next_number = 0\n", "        self.next_number = getattr(self, 'next_number', 0)\n"),
     ),
     mutation("nobody is told that an event is lost", ("            heed(Fate.LOST)\n", "            pass\n")),
+    # And of the hub, as a whole.
+    mutation(
+        "who is behind is not told of the gap",
+        (
+            'self._restart(connection, "overflow")\n        else',
+            "connection.outbox._drop(connection.outbox.owed[1:])\n        else",
+        ),
+        of="hub/roster.py",
+    ),
+    mutation(
+        "what a failure of the hub lost is not told",
+        ("                    self.roster.tell_gap(burst[0].target)", "                    pass"),
+        of="hub/hub.py",
+    ),
+    mutation(
+        "who has left stays in the index",
+        ("            self._index.remove(connection)\n", ""),
+        of="hub/roster.py",
+    ),
+    mutation(
+        "a repeated request is carried out again",
+        ("if self._once and request.seq <= self.highest:", "if False:"),
+        of="peer/requests.py",
+    ),
+    mutation(
+        "replies are not kept", ("            self._keep(seq, text)\n", "            pass\n"), of="peer/requests.py"
+    ),
+    mutation(
+        "a reply goes to a link that never asked",
+        ("link = self._link if self.codec.acknowledges else asked_on", "link = self._link"),
+        of="peer/connection.py",
+    ),
+    mutation(
+        "plugins are not told of a takeover",
+        ('            self._tell("taken_over")\n', ""),
+        of="peer/connection.py",
+    ),
+    mutation(
+        "a client does not ask again what was not answered",
+        ("        for question in self.questions.open:\n            self.send(question)\n", ""),
+        of="peer/conversation.py",
+    ),
+    mutation(
+        "a client counts a repeated hello as an event",
+        (
+            "id, self._next, self._acked = self.id is not None, id, 1, -1",
+            "id, self._next, self._acked = self.id is not None, id, 2, -1",
+        ),
+        of="peer/conversation.py",
+    ),
 )
+
+NOTHING = (mutation("nothing"), mutation("nothing", of="hub/hub.py"))
 
 
 def is_noticed(broken: Mutation, seed: int) -> str | None:
@@ -118,10 +177,10 @@ def is_noticed(broken: Mutation, seed: int) -> str | None:
         for part in ("trio_hub", "tests"):
             shutil.copytree(ROOT / part, Path(folder, part), ignore=_UNNEEDED)
         shutil.copy(ROOT / "pyproject.toml", folder)
-        Path(folder, MUTATED).write_text(broken.apply((ROOT / MUTATED).read_text()))
+        Path(folder, broken.path).write_text(broken.apply((ROOT / broken.path).read_text()))
         environment = {**os.environ, "PYTHONPATH": folder, "HYPOTHESIS_PROFILE": "no shrinking"}
         options = ("-xq", "--tb=line", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}")
-        command = [sys.executable, "-m", "pytest", *options, STORIES]
+        command = [sys.executable, "-m", "pytest", *options, broken.stories]
         run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if run.returncode == 0:
         return None
@@ -129,6 +188,8 @@ def is_noticed(broken: Mutation, seed: int) -> str | None:
     if run.returncode != 1 or failure is None:
         raise RuntimeError(f"{broken.name}: {run.stdout}{run.stderr}")
     path, line, error = failure.groups()
+    if not path.startswith(folder):
+        return error
     return f"{error} in `{_function_at(ROOT / Path(path).relative_to(folder), int(line))}`"
 
 
@@ -140,24 +201,29 @@ def _function_at(path: Path, line: int) -> str:
 _UNNEEDED = shutil.ignore_patterns("node_modules", "__pycache__", ".hypothesis")
 
 
+def show(broken: Mutation, seeds: range) -> bool:
+    """Print a line of the table; return whether the mutation is noticed with one of these seeds."""
+    for seed in seeds:
+        begun = time.perf_counter()
+        noticed = is_noticed(broken, seed)
+        if noticed is not None:
+            print(f"{broken.name:50} {seed:4} {time.perf_counter() - begun:5.1f} s  {noticed}", flush=True)
+            return True
+    print(f"{broken.name:50}    -        -  NOT NOTICED", flush=True)
+    return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seeds", type=int, default=3, help="so many more are tried where the first finds nothing")
+    parser.add_argument("--seeds", type=int, default=3, help="so many are tried, as long as nothing is noticed")
     arguments = parser.parse_args()
-    missed = 0
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    for each in NOTHING:
+        if any(is_noticed(each, seed) for seed in seeds):
+            sys.exit(f"{each.stories} fails where nothing is broken")
     print(f"{'mutation':50} {'seed':>4} {'after':>7}  noticed by")
-    for broken in MUTATIONS:
-        for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-            begun = time.perf_counter()
-            noticed = is_noticed(broken, seed)
-            if noticed is not None:
-                print(f"{broken.name:50} {seed:4} {time.perf_counter() - begun:5.1f} s  {noticed}", flush=True)
-                break
-        else:
-            missed += 1
-            print(f"{broken.name:50}    -        -  NOT NOTICED", flush=True)
-    sys.exit(missed > 0)
+    sys.exit(sum([not show(broken, seeds) for broken in MUTATIONS]) > 0)
 
 
 if __name__ == "__main__":

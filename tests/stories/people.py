@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from trio_hub.errors import Gap, HubError, OutcomeUnknown, RequestFailed
+from trio_hub.link.heart import Heart
 from trio_hub.link.opening import Address, dial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import HELLO, Event, Reply, Request
@@ -20,6 +21,9 @@ from trio_hub.testing import Weather, World
 from trio_hub.wire.codecs import COMPAT
 
 __all__ = ["Answered", "CompatPerson", "Heard", "Missed", "Person"]
+
+
+_OPTIONS = LinkOptions(max_message=10_000_000)
 
 
 @attrs.frozen
@@ -52,6 +56,7 @@ class Person:
     def __init__(self, world: World, name: str) -> None:
         self.name = name
         self.diary: list[Heard | Missed] = []
+        self.asked: list[int] = []  # what will be answered, in whatever way
         self.answers: list[Answered] = []
         self.weather: Weather
         self.attentive = trio.Event()
@@ -83,6 +88,7 @@ class Person:
 
     def ask(self, n: int, seconds: float, deadline: float | None) -> None:
         """Ask something that takes so long; what comes of it is noted in `answers`."""
+        self.asked.append(n)
         self._asked.start_soon(self._ask, n, seconds, deadline)
 
     async def _ask(self, n: int, seconds: float, deadline: float | None) -> None:
@@ -103,6 +109,7 @@ class CompatPerson:
     def __init__(self, world: World, name: str) -> None:
         self.name = name
         self.diary: list[Heard | Missed] = []
+        self.asked: list[int] = []  # what will be answered, in whatever way
         self.answers: list[Answered] = []
         self.weather = Weather(world.reach)
         self.attentive = trio.Event()
@@ -113,16 +120,19 @@ class CompatPerson:
         self._link: Any = None
         self._seq = 0
         self._asked: dict[int, int] = {}
+        self._heart = Heart(_OPTIONS)
 
     async def live(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Listen, until `leave`; dial again a second after each loss."""
         self._greeted = task_status
         with self._scope:
-            while True:
-                try:
-                    await self._live_on_one_link()
-                except HubError:
-                    await trio.sleep(1)
+            async with open_tasks() as tasks:
+                tasks.start_soon(self._heart.run)
+                while True:
+                    try:
+                        await self._live_on_one_link()
+                    except HubError:
+                        await trio.sleep(1)
 
     async def _live_on_one_link(self) -> None:
         wish = {"connection_id": self._id, "sequence_number": str(self._next)}
@@ -132,11 +142,12 @@ class CompatPerson:
             subprotocols=[],
             headers={"Authorization": f"Bearer {self.name}"},
             open_stream=self.weather.open_stream,
-            options=LinkOptions(max_message=10_000_000),
+            options=_OPTIONS,
             opening=OpeningOptions(),
         )
         async with link.running():
             self._link, self._seq, self._asked = link, 0, {}
+            self._heart.watch(link)
             try:
                 while True:
                     await self.attentive.wait()
@@ -145,6 +156,7 @@ class CompatPerson:
                             self._heed(said)
             finally:
                 self._link = None
+                self._heart.forget(link)
 
     def _heed(self, said: Any) -> None:
         if isinstance(said, Reply):

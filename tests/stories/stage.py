@@ -22,7 +22,7 @@ __all__ = ["Stage"]
 class Stage:
     """Runs async steps one after the other in one trio run; `nursery` is there for what goes on beyond a step.
 
-    `seed` decides in which order trio runs tasks that could run at the same time.
+    `seed` decides in which order trio runs tasks that could run at the same time. No step can follow one that failed.
     """
 
     nursery: trio.Nursery
@@ -31,6 +31,7 @@ class Stage:
         self._steps: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._outcomes: queue.SimpleQueue[outcome.Outcome[Any]] = queue.SimpleQueue()
         self._order = random.Random(seed)
+        self.has_failed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -39,9 +40,10 @@ class Stage:
 
         Raises what the step raises, or what ended the run.
         """
-        assert self._thread.is_alive(), "the run has ended"
         self._steps.put((step, arguments))
-        return self._outcomes.get().unwrap()
+        result = self._outcomes.get()
+        self.has_failed = isinstance(result, outcome.Error)
+        return result.unwrap()
 
     def close(self) -> None:
         """Cancel whatever runs still. Raises what failed meanwhile."""

@@ -194,10 +194,27 @@ class AnyStory(RuleBasedStateMachine):
         self.stage.do(self._plain, self.one_of(data).weather.split, most)
 
     @precondition(lambda self: self.people)
-    @rule(data=st.data(), seconds=st.sampled_from([0, 0, 0.5, 5]), deadline=st.sampled_from([None, None, 1.0]))
-    def somebody_asks(self, data: st.DataObject, seconds: float, deadline: float | None) -> None:
-        self.stage.do(self._plain, self.one_of(data).ask, self.asked, seconds, deadline)
+    @rule(
+        data=st.data(),
+        seconds=st.sampled_from([0, 0.5, 4]),
+        deadline=st.sampled_from([None, None, 1.0]),
+        trouble=st.sampled_from(["none", "cut", "cut_once", "abandon", "the reply is torn"]),
+        then=st.sampled_from([0, 5]),
+    )
+    def somebody_asks(
+        self, data: st.DataObject, seconds: float, deadline: float | None, trouble: str, then: float
+    ) -> None:
+        self.stage.do(self._ask, self.one_of(data), seconds, deadline, trouble)
+        self.stage.do(trio.sleep, then)
+
+    async def _ask(self, person: Person | CompatPerson, seconds: float, deadline: float | None, trouble: str) -> None:
+        if trouble == "the reply is torn":
+            person.weather.cut_after(1, Direction.DOWN)
+        person.ask(self.asked, seconds, deadline)
         self.asked += 1
+        await wait_all_tasks_blocked()
+        if trouble in ("cut", "cut_once", "abandon"):
+            getattr(person.weather, trouble)()
 
     @precondition(lambda self: self.people)
     @rule(data=st.data())
@@ -313,15 +330,19 @@ class AnyStory(RuleBasedStateMachine):
         if not hasattr(self, "stage"):
             return
         try:
-            self.stage.do(self._fair_weather)
-            self.there_is_no_silent_hole()
-            self.requests_are_carried_out_once()
-            self.there_were_gaps_only_where_there_had_to_be()
-            self.stage.do(self._everybody_leaves)
-            self.plugins_hear_of_every_moment_in_order()
-            assert all(moments[-1] == "expired" for moments in self.plugin.lives.values())
+            if not self.stage.has_failed:
+                self.how_it_ends()
         finally:
             self.stage.close()
+
+    def how_it_ends(self) -> None:
+        self.stage.do(self._fair_weather)
+        self.there_is_no_silent_hole()
+        self.requests_are_carried_out_once()
+        self.there_were_gaps_only_where_there_had_to_be()
+        self.stage.do(self._everybody_leaves)
+        self.plugins_hear_of_every_moment_in_order()
+        assert all(moments[-1] == "expired" for moments in self.plugin.lives.values())
 
     async def _fair_weather(self) -> None:
         """Let everybody hear the last event: so what is missing before it is a hole."""
@@ -334,6 +355,7 @@ class AnyStory(RuleBasedStateMachine):
         await trio.sleep(30)
         for person in self.people.values():
             assert person.diary[-1:] == [last], f"{person.name} is deaf"
+            assert {answer.n for answer in person.answers} >= set(person.asked), f"{person.name} waits for answers"
 
     def there_were_gaps_only_where_there_had_to_be(self) -> None:
         for person in [*self.people.values(), *self.gone]:
@@ -355,4 +377,4 @@ class AnyStory(RuleBasedStateMachine):
 
 
 TestAnyStoryOfAHub = AnyStory.TestCase
-TestAnyStoryOfAHub.settings = settings(deadline=None, max_examples=examples(60), stateful_step_count=30)
+TestAnyStoryOfAHub.settings = settings(deadline=None, max_examples=examples(60), stateful_step_count=40)
