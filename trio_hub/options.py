@@ -135,7 +135,8 @@ class ClientOptions:
     first_retry: float = attrs.field(default=0.5, validator=_positive)
     """The longest wait before the first new dial; each wait is drawn between nothing and its longest."""
     longest_retry: float = attrs.field(default=30.0, validator=_positive)
-    """The longest wait doubles with each failure, up to this. Below the hub's window, or a resume comes too late."""
+    """The longest wait doubles with each failure, up to this; and up to a quarter of the hub's window while that is
+    open, or a resume might come too late."""
     mailbox: int = attrs.field(default=4096, validator=_positive)
     """Events that came and were not asked for. A hub writes no more than it keeps unacknowledged, a quarter of this;
     after a gap in band it begins anew. When the mailbox is full the client stops reading, replies included."""

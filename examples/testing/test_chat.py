@@ -41,7 +41,7 @@ def make_chat(options: HubOptions) -> Server:
 
 # -- its tests ---------------------------------------------------------------------------------------------------
 
-EAGER = ClientOptions(longest_retry=2)  # by default a few unlucky waits outlast the hub's window, and that is a gap
+EAGER = ClientOptions(longest_retry=2)  # in a storm a few unlucky waits may outlast the window, and that is a gap
 
 
 @pytest.fixture

@@ -28,6 +28,12 @@ def test_the_longest_wait_doubles_up_to_its_bound_and_starts_again():
     assert backoff.after(LOST) == 0.5
 
 
+def test_a_wait_may_be_bounded_from_outside():
+    backoff = Backoff(ClientOptions(first_retry=4, longest_retry=30), Highest())
+    assert [backoff.after(LOST, most=15) for _ in range(4)] == [4, 8, 15, 15]
+    assert backoff.after(LOST) == 30
+
+
 def test_many_clients_spread_evenly_over_the_wait():
     waits = sorted(Backoff(ClientOptions(first_retry=1.0), random.Random(seed)).after(LOST) for seed in range(1000))
     for tenth in range(10):

@@ -173,6 +173,17 @@ async def test_a_newer_link_takes_over_from_one_that_looks_alive(autojump_clock)
         assert before.statistics().links == 2
 
 
+async def test_no_bad_luck_makes_a_client_come_back_too_late(autojump_clock):
+    """However its waits are drawn, it dials in the last quarter of the window."""
+    async with open_hub_and_client(options=HubOptions(window=60)) as (hub, client):
+        for n in range(30):
+            client.weather.cut()
+            await hub.publish(Event("tick", {"n": n}), to=everyone())
+            await trio.sleep(44)
+            client.weather.mend()
+            assert await numbers(client, 1) == [n]
+
+
 async def test_a_stranger_cannot_take_over(autojump_clock):
     tokens = {"a": "ann", "b": "bob"}
     async with open_world(authenticate=known_tokens(tokens)) as world, world.open_client(token="a") as ann:

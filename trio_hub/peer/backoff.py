@@ -7,6 +7,7 @@ thousand clients that lost the same server spread evenly over that time instead 
 from __future__ import annotations
 
 import json
+import math
 import random
 
 from trio_hub.errors import LinkLost, Refused
@@ -31,10 +32,10 @@ class Backoff:
         """The link was good."""
         self._failures = 0
 
-    def after(self, lost: LinkLost) -> float:
-        """Return the seconds to wait after this: the server's advice if it gave any, plus our own draw."""
+    def after(self, lost: LinkLost, *, most: float = math.inf) -> float:
+        """Return the seconds to wait after this: the server's advice if it gave any, plus our own draw up to `most`."""
         options = self._options
-        longest = min(options.longest_retry, options.first_retry * 2 ** min(self._failures, 32))
+        longest = min(options.longest_retry, options.first_retry * 2 ** min(self._failures, 32), most)
         self._failures += 1
         return _advice(lost) + self._random.uniform(0, longest)
 

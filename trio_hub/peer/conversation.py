@@ -29,13 +29,17 @@ _UNLIMITED: Final = 2**53
 
 
 class Conversation:
-    """One client's conversation with its hub. `link` is the link that was greeted, None while there is none."""
+    """One client's conversation with its hub. `link` is the link that was greeted, None while there is none.
+
+    `window` is how long the hub keeps what we are owed while we are away; 0 where it did not say.
+    """
 
     def __init__(self, position: Position | None, options: ClientOptions) -> None:
         self.mailbox = Mailbox(options.mailbox, position)
         self.questions = Questions(V1_JSON, options.in_flight, self.say)
         self.link: Link | None = None
         self.id = position.connection_id if position else None
+        self.window = 0.0
         self._next = position.next if position else 0
         self._ack_every = options.ack_every
         self._acked = -1  # the highest event number of which the hub was told that it is handled
@@ -96,6 +100,8 @@ class Conversation:
         match hello.data:
             case {"connection_id": str(id)}:
                 self._max_message = hello.data.get("max_message") or _UNLIMITED
+                window = hello.data.get("window")
+                self.window = window if isinstance(window, int | float) else 0.0
                 had_one, self.id, self._next, self._acked = self.id is not None, id, 1, -1
             case _:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "hello without a connection_id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import attrs
@@ -61,6 +62,7 @@ class Lifeline:
         self._heart = Heart(options.link)
         self._backoff = Backoff(options)
         self._leaving = False
+        self._away_since = -math.inf
         self._ended = trio.Event()
 
     async def run(self) -> HubError:
@@ -71,12 +73,17 @@ class Lifeline:
                 lost = await self._live_on_one_link()
                 if self._leaving or not comes_back(lost):
                     break
-                wait = self._backoff.after(lost)
+                wait = self._backoff.after(lost, most=self._longest_wait())
                 self._on_status(Lost(lost.close, wait))
                 await trio.sleep(wait)
             tasks.cancel_scope.cancel()
         self._ended.set()
         return lost if isinstance(lost, Refused) else Closed(f"the server closed: {lost}", lost.close)
+
+    def _longest_wait(self) -> float:
+        """A quarter of the window while that is open: so a dial in good time follows whatever comes before it."""
+        window = self._conversation.window
+        return window / 4 if trio.current_time() < self._away_since + window else math.inf
 
     async def leave(self) -> None:
         """Say goodbye on the link there is, and wait until it is closed, at most its `close_timeout`."""
@@ -106,6 +113,8 @@ class Lifeline:
             try:
                 await self._listen(link)
             finally:
+                if self._conversation.link is link:
+                    self._away_since = trio.current_time()
                 self._conversation.link = None
                 self._heart.forget(link)
                 await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
