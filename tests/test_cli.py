@@ -10,6 +10,7 @@ import trustme
 
 from tests.processes import TRIO_HUB, program, run, serve
 from trio_hub import Refused, open_client
+from trio_hub.testing import upgrade_request
 
 pytestmark = pytest.mark.usefixtures("a_minute")
 
@@ -47,6 +48,34 @@ async def test_a_signal_ends_the_server_cleanly(number):
         assert await server.end(number) == 0
         assert server.errors == b""
         await ear.wait_for_error("not connected: 1012")
+
+
+async def until_said(peer, words):
+    """Read until these words have come."""
+    said = b""
+    while words not in said:
+        data = await peer.receive_some()
+        assert data, said
+        said += data
+
+
+async def test_a_second_signal_ends_the_server_at_once():
+    """Without it, the server waits for a peer that does not answer its goodbye."""
+    async with serve() as (server, url):
+        host, port = url.removeprefix("ws://").removesuffix("/ws").split(":")
+        peer = await trio.open_tcp_stream(host, int(port))
+        await peer.send_all(upgrade_request(headers={"Host": f"{host}:{port}"}))
+        await until_said(peer, b'"hello"')
+        server.process.send_signal(signal.SIGTERM)
+        await until_said(peer, b"retry_after")
+        with trio.fail_after(3):
+            assert await server.end(signal.SIGTERM) == 0
+        await peer.aclose()
+
+
+async def test_a_long_window_is_no_trouble():
+    async with serve("--window", "86400") as (_, url), open_client(url) as client:
+        await client.request("ping")
 
 
 async def test_a_listener_goes_on_through_a_restart_and_tells_of_the_gap(tmp_path):

@@ -27,6 +27,7 @@ from trio_hub import (
     HubOptions,
     Lost,
     Misuse,
+    OutboxOptions,
     Position,
     Question,
     RequestFailed,
@@ -89,7 +90,7 @@ def serve(
     """
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        options = HubOptions() if window is None else HubOptions(window=window)
+        options = HubOptions() if window is None else HubOptions(window=window, outbox=_outbox_for(window))
     except ValueError as error:
         raise click.UsageError("--window must be more than 0 seconds") from error
     for origin in origins:
@@ -109,6 +110,12 @@ def serve(
         trio.run(_serve, server, host, port, unix, context)
     except HubError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _outbox_for(window: float) -> OutboxOptions:
+    """Return the usual bounds, but that events may grow older than the window."""
+    usual = OutboxOptions()
+    return attrs.evolve(usual, age=max(usual.age, 2 * window))
 
 
 async def _serve(server: Server, host: str, port: int, unix: str | None, context: ssl.SSLContext | None) -> None:
