@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import trio
 
-__all__ = ["TRIO_HUB", "Program", "program", "run", "serve"]
+__all__ = ["PATIENCE", "TRIO_HUB", "Program", "program", "run", "serve"]
 
+PATIENCE = 60.0  # s, that a test has with a program; it cannot be a fixture's, which would not cancel the test
 TRIO_HUB = (sys.executable, "-m", "trio_hub")
 
 
@@ -51,17 +52,18 @@ class Program:
 
 
 @asynccontextmanager
-async def program(*command: str):
-    """Run a program within the block; it is killed at the block's end if it still lives."""
+async def program(*command: str, within: float = PATIENCE):
+    """Run a program within the block, which may take so many seconds; it is killed at the end if it still lives."""
     process = await trio.lowlevel.open_process(
         list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     running = Program(process)
     try:
-        async with trio.open_nursery() as tasks:
-            tasks.start_soon(running.collect_errors)
-            yield running
-            tasks.cancel_scope.cancel()
+        with trio.fail_after(within):
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(running.collect_errors)
+                yield running
+                tasks.cancel_scope.cancel()
     finally:
         if process.poll() is None:
             process.kill()
@@ -72,14 +74,15 @@ async def program(*command: str):
 
 
 async def run(*command: str, stdin: bytes = b"") -> subprocess.CompletedProcess:
-    """Run a program to its end."""
-    return await trio.run_process(list(command), stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
+    """Run a program to its end, within a minute."""
+    with trio.fail_after(PATIENCE):
+        return await trio.run_process(list(command), stdin=stdin, capture_stdout=True, capture_stderr=True, check=False)
 
 
 @asynccontextmanager
-async def serve(*arguments: str):
+async def serve(*arguments: str, within: float = PATIENCE):
     """Run `trio-hub serve` within the block; yield it, and its URL."""
     port = () if "--port" in arguments or "--unix" in arguments else ("--port", "0")
-    async with program(*TRIO_HUB, "serve", *port, *arguments) as server:
+    async with program(*TRIO_HUB, "serve", *port, *arguments, within=within) as server:
         line = await server.line()
         yield server, line.removeprefix("listening on ")

@@ -12,15 +12,6 @@ from tests.processes import TRIO_HUB, program, run, serve
 from trio_hub import Refused, open_client
 from trio_hub.testing import upgrade_request
 
-pytestmark = pytest.mark.usefixtures("a_minute")
-
-
-@pytest.fixture
-async def a_minute():
-    """No story here may take longer."""
-    with trio.fail_after(60):
-        yield
-
 
 async def say_until_heard(client):
     """Say the same again and again: when a listener subscribes again is its own affair."""

@@ -15,13 +15,6 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 
 
-@pytest.fixture
-async def a_while():
-    with trio.fail_after(30):
-        yield
-
-
-@pytest.mark.usefixtures("a_while")
 async def test_quick_start_prints_what_it_says():
     ended = await run(sys.executable, str(EXAMPLES / "quick_start.py"))
     assert ended.stdout.decode() == "tick {'n': 0}\ntick {'n': 1}\ntick {'n': 2}\n"
@@ -41,7 +34,6 @@ def test_the_readme_repeats_the_promise_of_the_docs():
         assert promise in re.sub(r"\s+", " ", (ROOT / page).read_text().replace("> ", ""))
 
 
-@pytest.mark.usefixtures("a_while")
 async def test_echo_echoes_text_and_binary_to_a_foreign_client():
     def talk(url):
         with connect(url, compression=None) as socket:
@@ -53,7 +45,6 @@ async def test_echo_echoes_text_and_binary_to_a_foreign_client():
         await trio.to_thread.run_sync(talk, await server.line())
 
 
-@pytest.mark.usefixtures("a_while")
 async def test_the_embedded_broker_has_users_rights_and_an_action_of_its_own():
     async with program(sys.executable, str(EXAMPLES / "topic_broker.py")) as server:
         url = await server.line()
@@ -77,14 +68,12 @@ async def test_the_embedded_broker_has_users_rights_and_an_action_of_its_own():
                 await ann.request("roll", {"topic": "ann.news", "dice": 99})
 
 
-@pytest.mark.usefixtures("a_while")
 async def test_the_tests_of_applications_pass():
     ended = await run(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLES / "testing"))
     assert ended.returncode == 0, ended.stdout.decode()
     assert re.search(r"^1\d\d passed in", ended.stdout.decode(), re.MULTILINE)
 
 
-@pytest.mark.usefixtures("a_while")
 async def test_the_console_less_command_says_what_is_missing(tmp_path):
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError(\"No module named 'click'\", name='click')\n")
     ended = await run("/usr/bin/env", f"PYTHONPATH={tmp_path}:{ROOT}", sys.executable, "-m", "trio_hub", "serve")

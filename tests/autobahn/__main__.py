@@ -78,7 +78,7 @@ async def call(wstest: Wstest) -> int:
 async def be_called(wstest: Wstest) -> None:
     """Be the server that the suite's client calls."""
     limits = ("--max-message", str(LARGEST.max_message), "--max-fragments", str(LARGEST.max_fragments))
-    async with program(sys.executable, "examples/echo.py", *limits) as server:
+    async with program(sys.executable, "examples/echo.py", *limits, within=PATIENCE) as server:
         await wstest.run("fuzzingclient", {"servers": [{"agent": US, "url": await server.line()}]})
 
 

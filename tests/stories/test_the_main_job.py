@@ -53,7 +53,7 @@ async def lines(tmp_path):
 
 
 async def test_every_line_arrives_once_and_in_order_on_a_bad_road(lines):
-    async with serve() as (server, url), trio.open_nursery() as tasks:
+    async with serve(within=PATIENCE) as (server, url), trio.open_nursery() as tasks:
         target = int(url.removesuffix("/ws").rpartition(":")[2])
         proxies = [Proxy(target) for _ in range(3)]
         for proxy in proxies:
@@ -61,8 +61,8 @@ async def test_every_line_arrives_once_and_in_order_on_a_bad_road(lines):
         ann, bob, sender = (f"ws://127.0.0.1:{proxy.port}/ws" for proxy in proxies)
         with trio.fail_after(PATIENCE):
             async with (
-                program(*TRIO_HUB, "listen", ann, "town") as first,
-                program(*TRIO_HUB, "listen", bob, "town") as second,
+                program(*TRIO_HUB, "listen", ann, "town", within=PATIENCE) as first,
+                program(*TRIO_HUB, "listen", bob, "town", within=PATIENCE) as second,
             ):
                 for ear in (first, second):
                     await ear.wait_for_error("listening")
