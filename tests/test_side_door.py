@@ -182,6 +182,18 @@ async def test_each_kind_of_target_is_heard_by_those_it_names(autojump_clock):
                 assert (event.name, event.data) == ("said", {})
 
 
+async def test_a_back_end_says_how_much_an_event_matters(autojump_clock):
+    async with open_world() as world, world.open_client() as away:
+        away.weather.cut()
+        await trio.sleep(1)
+        for n, delivery in enumerate(["must", "volatile", {"latest": "k"}, {"latest": "k"}, {"expires": 60}]):
+            offered = int(delivery != "volatile")
+            event = {"event": "e", "data": n, "to": "everyone", "delivery": delivery}
+            assert await publish(world, event) == (200, {"offered": offered})
+        away.weather.mend()
+        assert [(await away.receive()).data for _ in range(3)] == [0, 3, 4]
+
+
 @pytest.mark.parametrize(
     ("body", "place"),
     [
@@ -202,6 +214,11 @@ async def test_each_kind_of_target_is_heard_by_those_it_names(autojump_clock):
         ([ONE, {"event": "tick", "to": {"galaxy": "x"}}], "$[1].to"),
         ([ONE, {"event": "tick", "to": {"topic": "a,b"}}], "$[1].to"),
         (5, "object"),
+        ({**ONE, "delivery": "sometimes"}, "$.delivery"),
+        ({**ONE, "delivery": {"expires": -1}}, "$.delivery"),
+        ({**ONE, "delivery": {"latest": 5}}, "$.delivery"),
+        ({**ONE, "delivery": {}}, "$.delivery"),
+        ([ONE, {**ONE, "delivery": {"sometimes": "x"}}], "$[1].delivery"),
         ({"event": "hello", "to": "everyone"}, "'hello'"),
         ({"event": "", "to": "everyone"}, "''"),
     ],
