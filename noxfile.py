@@ -1,6 +1,7 @@
 """Sessions: ``nox`` runs what has to pass; ``nox -l`` lists them all; ``nox -s bench`` measures."""
 
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -46,6 +47,20 @@ def mutations(session: nox.Session) -> None:
     """Break the outbox on purpose, in small ways, and see that its property tests notice each of them."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "tests.mutations", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Lose the links of 300 clients for a minute, over real sockets; then have property tests try 50 times as hard.
+
+    Arguments are the soak's: ``nox -s soak -- --seconds 10``. The seed of the property tests is another each time.
+    """
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+    seed = random.randrange(2**32)
+    session.log(f"the stories' seed is {seed}")
+    stories = ("tests/wire/test_outbox_in_any_story.py", "tests/stories/test_any_story_of_a_hub.py")
+    session.run("pytest", "-q", f"--hypothesis-seed={seed}", *stories, env={"TRIO_HUB_EFFORT": "50"})
 
 
 @nox.session
