@@ -271,6 +271,28 @@ async def test_a_cancelled_handler_has_its_stream_closed(autojump_clock):
     assert await cable.far.receive_some() == b""
 
 
+async def test_all_who_wait_are_let_in_together():
+    (listener,) = await open_listeners("127.0.0.1", 0)
+    waiting = [socket.create_connection(listener.socket.getsockname()) for _ in range(50)]
+    served = []
+
+    async def serve(stream: trio.abc.Stream) -> None:
+        served.append(stream)
+
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(accept_from, listener, serve, tasks)
+        turns = 0
+        while len(served) < len(waiting):
+            await trio.lowlevel.checkpoint()
+            turns += 1
+        tasks.cancel_scope.cancel()
+    assert turns < 10
+    assert listener.socket.fileno() < 0, "it was closed"
+    for client, stream in zip(waiting, served, strict=True):
+        client.close()
+        await trio.aclose_forcefully(stream)
+
+
 async def test_a_link_over_an_ipv6_address():
     try:
         listeners = await open_listeners("::1", 0)

@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import trio
 
@@ -21,6 +21,7 @@ log = logging.getLogger("trio_hub.link")
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 _PAUSE = 0.1  # s, until file descriptors may be free again
 _BACKLOG = 1024
+_AT_ONCE = 64  # streams accepted in one turn of the loop; beginning to serve so many takes about a millisecond
 
 Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -95,6 +96,28 @@ async def accept_from(listener: trio.abc.Listener[trio.abc.Stream], handler: Han
                 await trio.sleep(_PAUSE)
             else:
                 tasks.start_soon(guard, handler, stream)
+                for another in _also_waiting(listener):
+                    tasks.start_soon(guard, handler, another)
+
+
+def _also_waiting(listener: trio.abc.Listener[trio.abc.Stream]) -> Iterator[trio.SocketStream]:
+    """Yield what else can be accepted now, in bounds; never waits.
+
+    `accept` takes a turn of the loop for each stream. Where turns are long, because much is going on, clients that all
+    come back at once would wait a second and more. (Those of a TLS listener still do: each costs a handshake anyway.)
+    """
+    if not isinstance(listener, trio.SocketListener) or listener.socket.fileno() < 0:
+        return
+    door = socket.socket(fileno=listener.socket.fileno())
+    try:
+        door.setblocking(False)
+        for _ in range(_AT_ONCE - 1):
+            sock, _ = door.accept()
+            yield trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    except OSError:
+        return  # there is nobody, or something is wrong, of which the next `accept` tells
+    finally:
+        door.detach()
 
 
 async def guard(handler: Handler, stream: trio.abc.Stream) -> None:
