@@ -48,7 +48,7 @@ def soak(settings: Settings) -> Soak:
         heard = [Heard.parse(program.listen(PATIENCE)) for program in crowds]
         end = _look_when(server, lambda look: look.is_quiet and look.tasks <= start.tasks)
         carried_out = Counter(server.ask("carried_out"))
-        left = Look(**server.ask("drain"))
+        left = Look.parse(server.ask("drain"))
     return Soak(settings, time.monotonic() - begun, start, end, left, published, reduce(add, heard), carried_out)
 
 
@@ -60,7 +60,7 @@ def _look_when(server: Program, is_well: Callable[[Look], bool]) -> Look:
     """Look at the server when all is well, or when it should be."""
     deadline = time.monotonic() + QUIET_WITHIN
     while True:
-        look = Look(**server.ask("look"))
+        look = Look.parse(server.ask("look"))
         if is_well(look) or time.monotonic() > deadline:
             return look
         time.sleep(PAUSE)

@@ -18,6 +18,7 @@ import trio
 
 from benchmarks.conversation import answer, next_command
 from tests.soak.findings import Heard, compare
+from tests.soak.process import Effort
 from tests.soak.road import Road, Spoil
 from tests.soak.settings import Settings
 from trio_hub import (
@@ -158,7 +159,7 @@ class Crowd:
             member.road.tidy_up()
             self._heard.faults += compare(member.numbers, numbers)
             self._heard.spoilt += Counter({how.value: count for how, count in member.road.spoilt.items()})
-        return attrs.evolve(self._heard, cpu=time.process_time())
+        return attrs.evolve(self._heard, effort=Effort.so_far())
 
 
 async def main() -> None:

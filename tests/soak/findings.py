@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from tests.soak.process import Effort
 from tests.soak.settings import Settings
 
 __all__ = ["Faults", "Heard", "Look", "Published", "Row", "Soak", "as_table", "compare", "rows"]
@@ -44,7 +45,12 @@ class Look:
     resumed: int
     gaps: int
     takeovers: int
-    cpu: float
+    effort: Effort
+
+    @classmethod
+    def parse(cls, facts: dict[str, Any]) -> Look:
+        """Return what the server said in JSON."""
+        return cls(**{**facts, "effort": Effort(**facts["effort"])})
 
     @property
     def is_quiet(self) -> bool:
@@ -99,12 +105,16 @@ class Heard:
     refused: int = 0
     delays: Counter[str] = attrs.field(factory=Counter)
     spoilt: Counter[str] = attrs.field(factory=Counter)
-    cpu: float = 0.0
+    effort: Effort = attrs.field(factory=Effort)
 
     @classmethod
     def parse(cls, facts: dict[str, Any]) -> Heard:
         """Return what a crowd said in JSON."""
-        own = {"faults": Faults(**facts["faults"]), "delays": Counter(facts["delays"])}
+        own = {
+            "faults": Faults(**facts["faults"]),
+            "effort": Effort(**facts["effort"]),
+            "delays": Counter(facts["delays"]),
+        }
         return cls(**{**facts, **own, "spoilt": Counter(facts["spoilt"])})
 
     def __add__(self, other: Heard) -> Heard:
@@ -200,7 +210,7 @@ def _memory(soak: Soak) -> Iterable[Row]:
     blocks = _BLOCKS * clients + 2 * len(soak.carried_out) + 4 * _CACHES
     yield _at_most("blocks, grown by", end.blocks - start.blocks, blocks)
     yield _plain("resident at the start", start.resident, " MiB")
-    yield _plain("at its peak", max(end.peak, end.resident), " MiB")
+    yield _plain("at its peak", end.peak, " MiB")
     yield _at_most("at the end, grown by", round(end.resident - start.resident, 1), _ARENAS, " MiB")
 
 
@@ -213,8 +223,9 @@ def _pace(soak: Soak) -> Iterable[Row]:
     for name, part in (("median", 0.5), ("99 %", 0.99), ("longest", 1.0)):
         yield Row(f"delay, {name}", f"{_delay(soak.heard.delays, part) / 1000:.3f} s")
     yield _plain("wall time", soak.wall, " s")
-    yield _plain("CPU time of the server", soak.end.cpu, " s")
-    yield _plain("CPU time of the crowds", soak.heard.cpu, " s")
+    for name, effort in (("server", soak.end.effort), ("crowds", soak.heard.effort)):
+        yield _plain(f"CPU time of the {name}", round(effort.ran, 1), " s")
+        yield _plain("waited for a core", round(effort.waited, 1), " s")
 
 
 def _delay(delays: Counter[str], part: float) -> float:

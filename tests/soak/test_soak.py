@@ -7,6 +7,7 @@ import pytest
 
 from tests.soak.__main__ import soak
 from tests.soak.findings import Faults, Heard, Look, Published, Soak, as_table, compare, rows
+from tests.soak.process import Effort
 from tests.soak.settings import Settings
 
 
@@ -20,7 +21,7 @@ def test_links_that_are_lost_all_the_time_cost_nothing():
 # -- what is compared
 
 SETTINGS = Settings(clients=2, seconds=1, rate=10, topics=1)
-QUIET = Look(**{each.name: 0 for each in attrs.fields(Look)})
+QUIET = Look(**{**{each.name: 0 for each in attrs.fields(Look)}, "effort": Effort()})
 BUSY = attrs.evolve(QUIET, connections=2, attached=2, tasks=10)
 HEARD = Heard(faults=Faults(delivered=20), asked=["0-0", "1-1"], answered=2, delays=Counter({"1": 20}))
 WELL = Soak(
