@@ -37,6 +37,7 @@ from trio_hub.link.serving import say_no
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, Event
 from trio_hub.options import HubOptions
+from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
 from trio_hub.session import Credentials, Session
 from trio_hub.side_door import SideDoor
@@ -192,7 +193,10 @@ class Server:
         self._streams += 1
         try:
             if isinstance(arrival, _Arrival):
-                await self._serve_link(arrival)
+                connection = await self._join(arrival)
+                del arrival  # its head, and its link, which the connection may outlive by days
+                if connection is not None:
+                    await connection.live()
                 return
             if arrival is not None:
                 await self._side_door.serve(stream, arrival, local=_speaks_for_itself(stream, arrival))
@@ -269,8 +273,8 @@ class Server:
             if not may:
                 raise HTTPFault(403, f"You may not subscribe to {name!r}")
 
-    async def _serve_link(self, arrival: _Arrival) -> None:
-        """Authenticate if need be, and be the life of the connection if it is a new one."""
+    async def _join(self, arrival: _Arrival) -> Connection | None:
+        """Authenticate if need be, and hand the link over to the hub; return its connection if that is a new one."""
         link, wish, session = arrival.link, arrival.wish, arrival.session
         handed_over = False
         try:
@@ -284,8 +288,7 @@ class Server:
                     connection.end(_come_back(self._leaving_within))
                 for name in wish.topics:
                     self.hub.roster.subscribe(connection, name)
-                if is_new:
-                    await connection.live()
+                return connection if is_new else None
         except HTTPFault as fault:
             link.end(CloseReason(CloseCode.POLICY, fault.message))
         except PeerFault as fault:
@@ -300,6 +303,7 @@ class Server:
         finally:
             if not handed_over:
                 await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
+        return None
 
     async def _challenge(self, arrival: _Arrival) -> Session | None:
         """Ask in band, and return who it is; None, and the link has ended, where that is not known."""

@@ -9,7 +9,9 @@ import trio
 from trio_hub import (
     ClientOptions,
     Closed,
+    CloseReason,
     Gap,
+    LinkLost,
     Lost,
     Misuse,
     OutcomeUnknown,
@@ -363,3 +365,20 @@ async def test_a_url_without_a_path_may_have_a_query(autojump_clock):
         weather = Weather(world.reach)
         async with open_client("ws://memory/?x=1", open_stream=weather.open_stream) as client:
             assert (await client.request("ping"))["text"] == "pong"
+
+
+async def test_a_road_that_is_closed_for_now_is_tried_again(autojump_clock):
+    """What opens streams may be the application's own, and fail as sockets do."""
+    async with open_world() as world:
+        weather = Weather(world.reach)
+        troubles = [OSError("no route to host"), ConnectionRefusedError(), LinkLost(CloseReason(1006))]
+
+        async def open_stream(address):
+            if troubles:
+                raise troubles.pop()
+            return await weather.open_stream(address)
+
+        losses = []
+        async with open_client("ws://memory", open_stream=open_stream, on_status=losses.append) as client:
+            assert (await client.request("ping"))["text"] == "pong"
+        assert [str(loss.close.reason) for loss in losses[:3]] == ["", "ConnectionRefusedError", "no route to host"]

@@ -344,11 +344,15 @@ async def dial(
 ) -> Link:
     """Connect and upgrade within the opening's deadline. Raises as `open_link` does; leaves nothing open behind.
 
-    `open_stream` is how a stream to an address comes about: `connect`, unless a test has another world.
+    `open_stream` is how a stream to an address comes about: `connect`, unless a test has another world. It raises
+    `LinkLost` or `OSError` where none does.
     """
     all_headers = {**({"Authorization": address.authorization} if address.authorization else {}), **(headers or {})}
     with trio.move_on_after(opening.deadline):
-        stream = await open_stream(address)
+        try:
+            stream = await open_stream(address)
+        except OSError as error:
+            raise LinkLost(CloseReason(CloseCode.ABNORMAL, str(error) or type(error).__name__)) from error
         try:
             return await request_link(
                 stream,

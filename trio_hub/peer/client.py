@@ -224,7 +224,8 @@ async def open_client(
 
     `url` begins with ``ws://`` or ``wss://``; without a path, ``/ws`` is meant. `token` goes into the
     ``Authorization`` header. `resume` is an earlier client's `position`, to go on there. `on_status` is called, and
-    must not wait, whenever a link came or was lost. `open_stream` replaces TCP and TLS.
+    must not wait, whenever a link came or was lost. `open_stream` replaces TCP and TLS; where no stream comes about it
+    raises `LinkLost` or `OSError`, and is asked again later.
 
     Does not wait for the connection: what needs it does. Raises `Misuse` for a URL that is none; leaving the block
     says goodbye, and the hub keeps what comes for as long as its window.
