@@ -9,7 +9,8 @@ import pytest
 import trustme
 from hypothesis import Phase, settings
 
-settings.register_profile("no shrinking", database=None, phases=[Phase.generate])  # for `tests.mutations`
+# For `tests.mutations`, which says the seed.
+settings.register_profile("no shrinking", database=None, derandomize=False, phases=[Phase.generate])
 if "HYPOTHESIS_PROFILE" in os.environ:
     settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
 
