@@ -143,7 +143,7 @@ MUTATIONS = (
         of="peer/requests.py",
     ),
     mutation(
-        "replies are not kept", ("            self._keep(seq, text)\n", "            pass\n"), of="peer/requests.py"
+        "replies are not kept", ("            self._keep(seq, message)\n", "            pass\n"), of="peer/requests.py"
     ),
     mutation(
         "a reply goes to a link that never asked",

@@ -137,6 +137,9 @@ class ClientOptions:
     longest_retry: float = attrs.field(default=30.0, validator=_positive)
     """The longest wait doubles with each failure, up to this; and up to a quarter of the hub's window while that is
     open, or a resume might come too late."""
+    cbor: bool = False
+    """Whether to speak CBOR instead of JSON: requests and replies may then hold bytes as they are. JSON is quicker to
+    read and write here, and for a person to look at."""
     mailbox: int = attrs.field(default=4096, validator=_positive)
     """Events that came and were not asked for. A hub writes no more than it keeps unacknowledged, a quarter of this;
     after a gap in band it begins anew. When the mailbox is full the client stops reading, replies included."""

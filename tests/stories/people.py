@@ -15,7 +15,7 @@ from trio_hub.link.heart import Heart
 from trio_hub.link.opening import Address, dial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import HELLO, Event, Reply, Request
-from trio_hub.options import LinkOptions, OpeningOptions
+from trio_hub.options import ClientOptions, LinkOptions, OpeningOptions
 from trio_hub.peer.client import Client
 from trio_hub.testing import Weather, World
 from trio_hub.wire.codecs import COMPAT
@@ -53,7 +53,7 @@ class Person:
 
     acknowledges = True
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, *, cbor: bool = False) -> None:
         self.name = name
         self.diary: list[Heard | Missed] = []
         self.asked: list[int] = []  # what will be answered, in whatever way
@@ -62,6 +62,7 @@ class Person:
         self.attentive = trio.Event()
         self.attentive.set()
         self._world = world
+        self._options = ClientOptions(cbor=cbor)
         self._scope = trio.CancelScope()
         self._client: Client
         self._asked: trio.Nursery
@@ -70,7 +71,7 @@ class Person:
         """Listen, until `leave`."""
         with self._scope:
             async with (
-                self._world.open_client(token=self.name, topics=["town"]) as client,
+                self._world.open_client(token=self.name, topics=["town"], options=self._options) as client,
                 open_tasks() as self._asked,
             ):
                 self._client, self.weather = client, client.weather
@@ -106,7 +107,7 @@ class CompatPerson:
 
     acknowledges = False
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, name: str, *, cbor: bool = False) -> None:
         self.name = name
         self.diary: list[Heard | Missed] = []
         self.asked: list[int] = []  # what will be answered, in whatever way

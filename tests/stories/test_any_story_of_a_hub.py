@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -129,10 +129,10 @@ class AnyStory(RuleBasedStateMachine):
     # Who is there.
 
     @precondition(lambda self: len(self.people) < len(NAMES))
-    @rule(compat=st.booleans())
-    def somebody_comes(self, compat: bool) -> None:
+    @rule(kind=st.sampled_from([CompatPerson, Person, partial(Person, cbor=True)]))
+    def somebody_comes(self, kind: Callable[[World, str], Person | CompatPerson]) -> None:
         name = next(name for name in NAMES if name not in self.people)
-        person = (CompatPerson if compat else Person)(self.world, name)
+        person = kind(self.world, name)
         self.people[name] = person
         self.stage.do(self._start, person.live)
 

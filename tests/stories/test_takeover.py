@@ -31,8 +31,10 @@ SUBPROTOCOLS = pytest.mark.parametrize("subprotocols", [[], ["trio-hub.v1.json"]
 
 
 async def tell(link, heard):
+    """Note every event that comes, one by one."""
     async for message in link:
-        heard.append(json.loads(message))
+        said = json.loads(message)
+        heard += said if isinstance(said, list) else [said]
 
 
 @SUBPROTOCOLS

@@ -20,7 +20,7 @@ from trio_hub.messages import (
     Request,
     Resumed,
 )
-from trio_hub.wire.codecs import CODECS, COMPAT, V1_JSON, Body
+from trio_hub.wire.codecs import CODECS, COMPAT, V1_CBOR, V1_JSON, Body
 from trio_hub.wire.frames import FrameReader
 
 both_spellings = pytest.mark.parametrize("codec", [COMPAT, V1_JSON], ids=["compat", "v1"])
@@ -159,11 +159,32 @@ def test_messages_are_spelled_as_the_protocol_says(codec, message, spelled):
 
 
 def test_every_codec_is_found_by_its_subprotocol():
-    assert CODECS == {None: COMPAT, "trio-hub.v1.json": V1_JSON}
-    assert (COMPAT.acknowledges, V1_JSON.acknowledges) == (False, True)
+    assert CODECS == {None: COMPAT, "trio-hub.v1.json": V1_JSON, "trio-hub.v1.cbor": V1_CBOR}
+    assert [codec.acknowledges for codec in CODECS.values()] == [False, True, True]
 
 
 # -- batches -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", [V1_JSON, V1_CBOR], ids=["json", "cbor"])
+@pytest.mark.parametrize("count", [2, 30, 300])
+def test_v1_says_several_events_in_one_frame(codec, count):
+    events = [Event("e", {"n": n}) for n in range(count)]
+    written = codec.frames([Body(event) for event in events], 5)
+    (batch,) = FrameReader(masked=False, max_message=10_000_000, max_fragments=1).feed(written)
+    assert codec.from_server(batch) == events
+
+
+def test_cbor_says_bytes_as_they_are_where_json_says_text():
+    reply = Reply(1, {"raw": b"\x00\xff"})
+    assert V1_CBOR.from_server(V1_CBOR.encode(reply)) == [reply]
+    assert V1_JSON.from_server(V1_JSON.encode(reply)) == [Reply(1, {"raw": "AP8="})]
+    (event,) = V1_CBOR.from_server(
+        FrameReader(masked=False, max_message=1000, max_fragments=1).feed(
+            V1_CBOR.frames([Body(Event("e", reply.data))], 1)
+        )[0]
+    )
+    assert event.data == {"raw": "AP8="}, "an event says the same to everybody"
 
 
 def test_v1_takes_a_batch_in_its_order():

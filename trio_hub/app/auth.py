@@ -110,7 +110,7 @@ def _refuse(link: Link, codec: Codec, said: FromClient) -> None:
         _answer(link, codec, Reply(said.seq, None, (401, "not_authenticated", "authenticate first")))
 
 
-def _said_again(link: Link, codec: Codec, parts: Iterable[FromClient]) -> list[str]:
+def _said_again(link: Link, codec: Codec, parts: Iterable[FromClient]) -> list[str | bytes]:
     """Return what stood behind the challenge in one batch, each in a message of its own; answer what is malformed."""
     messages = []
     for part in parts:

@@ -26,6 +26,7 @@ from trio_hub.peer.conversation import Conversation
 from trio_hub.peer.lifeline import Connected, Lifeline, Lost
 from trio_hub.peer.mailbox import Position
 from trio_hub.peer.questions import Question
+from trio_hub.wire.codecs import V1_CBOR, V1_JSON
 
 __all__ = ["Client", "open_client"]
 
@@ -50,11 +51,13 @@ class Client:
         open_stream: OpenStream,
         on_status: Callable[[Connected | Lost], None],
     ) -> None:
-        self._conversation = Conversation(position, options)
+        codec = V1_CBOR if options.cbor else V1_JSON
+        self._conversation = Conversation(position, codec, options)
         self._lifeline = Lifeline(
             self._conversation,
             address,
             {"Authorization": f"Bearer {token}"} if token is not None else {},
+            codec,
             open_stream=open_stream,
             on_status=self._heed_status,
             options=options,

@@ -341,11 +341,11 @@ class Connection:
         elif type(said) is MalformedRequest:
             self._requests.refuse(said.seq, RequestFailed(400, "bad_request", said.fault), link)
 
-    def _reply(self, text: str, asked_on: Link) -> None:
+    def _reply(self, message: str | bytes, asked_on: Link) -> None:
         """Send a reply to the link that asked (compat), or to whatever link there is by now (v1)."""
         link = self._link if self.codec.acknowledges else asked_on
         if link is not None and link is self._link:
-            link.post(text)
+            link.post(message)
             if not self._in_batch:
                 link.writer.flush()
 

@@ -21,7 +21,7 @@ from trio_hub.messages import HELLO, Ack, AckReplies, CloseCode, Event, Reply, R
 from trio_hub.options import ClientOptions
 from trio_hub.peer.mailbox import Mailbox, Position
 from trio_hub.peer.questions import Question, Questions
-from trio_hub.wire.codecs import V1_JSON, FromServer
+from trio_hub.wire.codecs import Codec, FromServer
 
 __all__ = ["Conversation"]
 
@@ -34,9 +34,10 @@ class Conversation:
     `window` is how long the hub keeps what we are owed while we are away; 0 where it did not say.
     """
 
-    def __init__(self, position: Position | None, options: ClientOptions) -> None:
+    def __init__(self, position: Position | None, codec: Codec, options: ClientOptions) -> None:
+        self._codec = codec
         self.mailbox = Mailbox(options.mailbox, position)
-        self.questions = Questions(V1_JSON, options.in_flight, self.say)
+        self.questions = Questions(codec, options.in_flight, self.say)
         self.link: Link | None = None
         self.id = position.connection_id if position else None
         self.window = 0.0
@@ -115,10 +116,10 @@ class Conversation:
 
     # -- saying
 
-    def say(self, text: str) -> None:
+    def say(self, message: str | bytes) -> None:
         """Say something if there is a link."""
         if self.link is not None:
-            self.link.post(text)
+            self.link.post(message)
             self.link.writer.flush()
 
     def ask(self, action: str, data: Any, deadline: float | None) -> Question:
@@ -134,7 +135,7 @@ class Conversation:
         """Say a question if there is a link."""
         if self.link is not None:
             question.sent = True
-            self.say(question.text)
+            self.say(question.message)
 
     def acknowledge(self) -> None:
         """Tell the hub which events are handled and which replies have come, where it does not know."""
@@ -144,10 +145,10 @@ class Conversation:
         self._handled_when_acked = self.mailbox.handled
         if position is not None and position.connection_id == self.id and position.next - 1 > self._acked:
             self._acked = position.next - 1
-            self.say(V1_JSON.encode(Ack(self._acked, self.id)))
+            self.say(self._codec.encode(Ack(self._acked, self.id)))
         if replies > self._acked_replies:
             self._acked_replies = replies
-            self.say(V1_JSON.encode(AckReplies(replies)))
+            self.say(self._codec.encode(AckReplies(replies)))
 
     def acknowledge_if_due(self) -> None:
         """Acknowledge when so much was handled that it should not wait."""

@@ -17,7 +17,7 @@ from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import ClientOptions
 from trio_hub.peer.backoff import Backoff, comes_back
 from trio_hub.peer.conversation import Conversation
-from trio_hub.wire.codecs import V1_JSON
+from trio_hub.wire.codecs import Codec
 
 __all__ = ["Connected", "Lifeline", "Lost"]
 
@@ -48,6 +48,7 @@ class Lifeline:
         conversation: Conversation,
         address: Address,
         headers: Mapping[str, str],
+        codec: Codec,
         *,
         open_stream: OpenStream,
         on_status: Callable[[Connected | Lost], None],
@@ -56,6 +57,7 @@ class Lifeline:
         self._conversation = conversation
         self._address = address
         self._headers = headers
+        self._codec = codec
         self._open_stream = open_stream
         self._on_status = on_status
         self._options = options
@@ -97,7 +99,7 @@ class Lifeline:
         try:
             link = await dial(
                 self._address.with_query(self._conversation.wish()),
-                subprotocols=[V1_JSON.subprotocol or ""],
+                subprotocols=[self._codec.subprotocol or ""],
                 headers=self._headers,
                 open_stream=self._open_stream,
                 options=self._options.link,
@@ -128,11 +130,11 @@ class Lifeline:
         """Hear what comes on this link, until it has ended."""
         conversation = self._conversation
         try:
-            if link.subprotocol != V1_JSON.subprotocol:
-                raise PeerFault(CloseCode.PROTOCOL_ERROR, f"the server does not speak {V1_JSON.subprotocol}")
+            if link.subprotocol != self._codec.subprotocol:
+                raise PeerFault(CloseCode.PROTOCOL_ERROR, f"the server does not speak {self._codec.subprotocol}")
             while True:
                 for message in await link.receive():
-                    for said in V1_JSON.from_server(message):
+                    for said in self._codec.from_server(message):
                         if conversation.link is link:
                             conversation.hear(said)
                             self._backoff.reset()  # a link that only says hello, and ends, is no good link

@@ -20,13 +20,13 @@ _FORGOTTEN = "the server forgot this connection before it answered the request"
 class Question:
     """A request under way. `reply` waits for what comes of it."""
 
-    def __init__(self, questions: Questions, request: Request, text: str) -> None:
+    def __init__(self, questions: Questions, request: Request, message: str | bytes) -> None:
         self._questions = questions
         self._request = request
         self._answered = trio.Event()
         self._outcome: Any = None
         self._failure: Exception | None = None
-        self.text = text
+        self.message = message
         self.sent = False
 
     @property
@@ -64,7 +64,7 @@ class Questions:
     `say` takes words for the server that matter now or never.
     """
 
-    def __init__(self, codec: Codec, limit: int, say: Callable[[str], None]) -> None:
+    def __init__(self, codec: Codec, limit: int, say: Callable[[str | bytes], None]) -> None:
         self._codec = codec
         self._say = say
         self._limit = limit
@@ -97,10 +97,11 @@ class Questions:
     def ask(self, action: str, data: Any, deadline: float | None, largest: int) -> Question:
         """Number and encode a request. Raises `Misuse` where that is not possible in `largest` bytes."""
         request = Request(self._highest + 1, action, data, deadline)
-        text = self._codec.encode(request)
-        if len(text.encode()) > largest:
-            raise Misuse(f"a request of {len(text.encode())} bytes; the hub takes {largest}")
-        question = Question(self, request, text)
+        message = self._codec.encode(request)
+        size = len(message.encode() if isinstance(message, str) else message)
+        if size > largest:
+            raise Misuse(f"a request of {size} bytes; the hub takes {largest}")
+        question = Question(self, request, message)
         self._highest += 1
         self._open[question.seq] = question
         return question

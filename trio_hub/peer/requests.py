@@ -44,7 +44,7 @@ class Handler(Protocol):
         ...
 
 
-Send = Callable[[str, Any], None]
+Send = Callable[[str | bytes, Any], None]
 """Send an encoded reply; the second argument is what `carry_out` was given as `asked_on`."""
 
 
@@ -82,7 +82,7 @@ class Requests:
         self._running: dict[Hashable, _Job] = {}
         self._lane: deque[_Job] = deque()
         self._lane_is_busy = False
-        self._replies: OrderedDict[int, str] = OrderedDict()
+        self._replies: OrderedDict[int, str | bytes] = OrderedDict()
         self._replies_size = 0
         self.highest = 0
 
@@ -210,16 +210,16 @@ class Requests:
         seq = job.request.seq
         try:
             reply = Reply(seq, data) if error is None else Reply(seq, None, _failure(error, job.request))
-            text = self._codec.encode(reply)
+            message = self._codec.encode(reply)
         except Misuse as unencodable:
-            text = self._codec.encode(Reply(seq, None, _failure(unencodable, job.request)))
+            message = self._codec.encode(Reply(seq, None, _failure(unencodable, job.request)))
         if self._once:
-            self._keep(seq, text)
-        self._send(text, job.asked_on)
+            self._keep(seq, message)
+        self._send(message, job.asked_on)
 
-    def _keep(self, seq: int, text: str) -> None:
-        self._replies[seq] = text
-        self._replies_size += len(text)
+    def _keep(self, seq: int, message: str | bytes) -> None:
+        self._replies[seq] = message
+        self._replies_size += len(message)
         while len(self._replies) > 1 and (
             len(self._replies) > self._options.kept_replies or self._replies_size > self._options.kept_replies_size
         ):
@@ -229,11 +229,11 @@ class Requests:
     def _repeat(self, request: Request, asked_on: Any) -> None:
         if request.seq in self._running:
             return
-        text = self._replies.get(request.seq)
-        if text is None:
+        message = self._replies.get(request.seq)
+        if message is None:
             gone = (410, "reply_gone", "this request was answered before, and the reply is no longer kept")
-            text = self._codec.encode(Reply(request.seq, None, gone))
-        self._send(text, asked_on)
+            message = self._codec.encode(Reply(request.seq, None, gone))
+        self._send(message, asked_on)
 
 
 def _end_watch(job: _Job) -> None:

@@ -1,8 +1,9 @@
-"""Messages as the wire spells them. Two spellings of one language; the application sees no difference.
+"""Messages as the wire spells them. Three spellings of one language; the application sees no difference.
 
 **compat** (no subprotocol): one JSON object in each text frame; every event carries its number as its last member.
 **v1** (``trio-hub.v1.json``): the same objects, or arrays of them; numbers are implicit, since the n-th event of a
 connection id is number n. So the bytes of an event are the same for every recipient.
+**v1 in CBOR** (``trio-hub.v1.cbor``): the same maps and arrays in binary frames.
 
 An event is encoded once, as a `Body`, whoever hears it. What differs between recipients is only the number, and it
 stands last: so a compat frame is the shared beginning (frame header included, made once for each length of a
@@ -31,9 +32,10 @@ from trio_hub.messages import (
     Request,
     Resumed,
 )
-from trio_hub.wire.frames import TEXT, frame_head
+from trio_hub.wire import cbor
+from trio_hub.wire.frames import BINARY, TEXT, frame_head
 
-__all__ = ["CODECS", "COMPAT", "V1_JSON", "Body", "Codec", "FromClient", "FromServer", "Tally"]
+__all__ = ["CODECS", "COMPAT", "V1_CBOR", "V1_JSON", "Body", "Codec", "FromClient", "FromServer", "Tally"]
 
 FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
 FromServer = Event | Reply | Resumed
@@ -43,6 +45,7 @@ _decode_json = msgspec.json.Decoder().decode
 _LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
 _ENTRY_SIZE: Final = 64  # what an entry costs beside its bytes, in our accounts
 _WHOLE_TEXT: Final = 0x80 | TEXT
+_WHOLE_BINARY: Final = 0x80 | BINARY
 
 
 def encode(value: Any) -> bytes:
@@ -69,6 +72,7 @@ class Body:
     """
 
     __slots__ = (
+        "_cbor",
         "_compat",
         "_json",
         "_last_frame",
@@ -92,6 +96,7 @@ class Body:
         self._last_number = -1
         self._last_frame = b""
         self._v1: bytes | None = None
+        self._cbor: bytes | None = None
         self.delivery = delivery
         self.expires_at = expires_at
         self.size = len(self._json) + _ENTRY_SIZE
@@ -123,8 +128,18 @@ class Body:
     def v1_frame(self) -> bytes:
         """Return the whole v1 frame."""
         if self._v1 is None:
-            self._v1 = frame_head(_WHOLE_TEXT, len(self._json) + 1) + self._json + b"}"
+            self._v1 = frame_head(_WHOLE_TEXT, len(self._json) + 1) + self.as_json()
         return self._v1
+
+    def as_json(self) -> bytes:
+        """Return the event as a JSON object, without a number."""
+        return self._json + b"}"
+
+    def as_cbor(self) -> bytes:
+        """Return the same as a CBOR map: made from the JSON, since the publisher may have changed its data by now."""
+        if self._cbor is None:
+            self._cbor = cbor.dumps(_decode_json(self.as_json()))
+        return self._cbor
 
 
 class Codec(Protocol):
@@ -145,7 +160,7 @@ class Codec(Protocol):
         """Keep nothing of the events whose frames were made last: nobody else is about to get the same."""
         ...
 
-    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
+    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str | bytes:
         """Return one message for one frame. Raises `Misuse` when its data cannot be encoded."""
         ...
 
@@ -158,27 +173,19 @@ class Codec(Protocol):
         ...
 
 
-class _Json:
-    """What both spellings share."""
+class _Spelling:
+    """What all spellings share: messages are maps, or where `batches` also arrays of maps."""
 
     batches: ClassVar[bool]
 
-    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
-        return encode(_as_object(message)).decode()
-
     def from_client(self, message: str | bytes) -> list[FromClient]:
-        return [_client_message(item, acknowledges=self.batches) for item in self._objects(message)]
+        return [_client_message(item, acknowledges=self.batches) for item in self._maps(message)]
 
     def from_server(self, message: str | bytes) -> list[FromServer]:
-        return [_server_message(item) for item in self._objects(message)]
+        return [_server_message(item) for item in self._maps(message)]
 
-    def _objects(self, message: str | bytes) -> list[dict[str, Any]]:
-        if type(message) is not str:
-            raise PeerFault(CloseCode.UNSUPPORTED, "binary frame, but this subprotocol is JSON in text frames")
-        try:
-            value = _decode_json(message)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise PeerFault(CloseCode.INVALID_DATA, f"not valid JSON: {error}") from error
+    def _maps(self, message: str | bytes) -> list[dict[str, Any]]:
+        value = self._value(message)
         if type(value) is dict:
             return [value]
         if self.batches and type(value) is list:
@@ -187,6 +194,25 @@ class _Json:
                     raise _unknown(item)
             return value
         raise _unknown(value)
+
+    def _value(self, message: str | bytes) -> Any:
+        """Return what a message holds. Raises `PeerFault` where it cannot be read."""
+        raise NotImplementedError
+
+
+class _Json(_Spelling):
+    """Text frames."""
+
+    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
+        return encode(_as_object(message)).decode()
+
+    def _value(self, message: str | bytes) -> Any:
+        if type(message) is not str:
+            raise PeerFault(CloseCode.UNSUPPORTED, "binary frame, but this subprotocol is JSON in text frames")
+        try:
+            return _decode_json(message)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise PeerFault(CloseCode.INVALID_DATA, f"not valid JSON: {error}") from error
 
 
 class _Compat(_Json):
@@ -218,31 +244,79 @@ class _Compat(_Json):
         return self._form % tuple(numbers)
 
 
-class _V1Json(_Json):
+class _Batches:
+    """Several events to one recipient leave as one array, in one frame.
+
+    Recipients flushed one after the other are mostly owed the same events: they share that frame.
+    """
+
+    def __init__(self) -> None:
+        self.let_go()
+
+    def let_go(self) -> None:
+        self._last: list[Body] = []
+        self._last_frame = b""
+
+    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        if len(bodies) == 1:
+            return self._frame(bodies[0])
+        if bodies != self._last:
+            self._last_frame = self._batch(bodies)
+            self._last = list(bodies)
+        return self._last_frame
+
+    def _frame(self, body: Body) -> bytes:
+        raise NotImplementedError
+
+    def _batch(self, bodies: Sequence[Body]) -> bytes:
+        raise NotImplementedError
+
+
+class _V1Json(_Batches, _Json):
     subprotocol: ClassVar[str | None] = "trio-hub.v1.json"
     acknowledges: ClassVar[bool] = True
     batches: ClassVar[bool] = True
 
-    def __init__(self) -> None:
-        # Recipients flushed one after the other are mostly owed the same events: they share the joined bytes too.
-        self.let_go()
+    def _frame(self, body: Body) -> bytes:
+        return body.v1_frame()
 
-    def let_go(self) -> None:
-        self._joined_for: list[Body] = []
-        self._joined = b""
+    def _batch(self, bodies: Sequence[Body]) -> bytes:
+        array = b",".join([body.as_json() for body in bodies])
+        return b"".join((frame_head(_WHOLE_TEXT, len(array) + 2), b"[", array, b"]")) if bodies else b""
 
-    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
-        if len(bodies) == 1:
-            return bodies[0].v1_frame()
-        if bodies != self._joined_for:
-            self._joined = b"".join([body.v1_frame() for body in bodies])
-            self._joined_for = list(bodies)
-        return self._joined
+
+class _V1Cbor(_Batches, _Spelling):
+    subprotocol: ClassVar[str | None] = "trio-hub.v1.cbor"
+    acknowledges: ClassVar[bool] = True
+    batches: ClassVar[bool] = True
+
+    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> bytes:
+        try:
+            return cbor.dumps(msgspec.to_builtins(_as_object(message), builtin_types=(bytes,)))
+        except (TypeError, ValueError, RecursionError, UnicodeEncodeError, *cbor.Unencodable) as error:
+            raise Misuse(f"cannot be encoded as CBOR: {error}") from error
+
+    def _value(self, message: str | bytes) -> Any:
+        if type(message) is not bytes:
+            raise PeerFault(CloseCode.UNSUPPORTED, "text frame, but this subprotocol is CBOR in binary frames")
+        try:
+            return cbor.loads(message)
+        except cbor.Undecodable as error:
+            raise PeerFault(CloseCode.INVALID_DATA, f"not valid CBOR: {error}") from error
+
+    def _frame(self, body: Body) -> bytes:
+        event = body.as_cbor()
+        return frame_head(_WHOLE_BINARY, len(event)) + event
+
+    def _batch(self, bodies: Sequence[Body]) -> bytes:
+        array = b"".join([cbor.array_head(len(bodies)), *[body.as_cbor() for body in bodies]])
+        return frame_head(_WHOLE_BINARY, len(array)) + array if bodies else b""
 
 
 COMPAT: Final[Codec] = _Compat()
 V1_JSON: Final[Codec] = _V1Json()
-CODECS: Final[dict[str | None, Codec]] = {codec.subprotocol: codec for codec in (COMPAT, V1_JSON)}
+V1_CBOR: Final[Codec] = _V1Cbor()
+CODECS: Final[dict[str | None, Codec]] = {codec.subprotocol: codec for codec in (COMPAT, V1_JSON, V1_CBOR)}
 """Every codec by its subprotocol."""
 
 
@@ -343,6 +417,6 @@ def _connection_id(value: Any) -> str | None:
 
 def _unknown(value: Any) -> PeerFault:
     if type(value) is dict:
-        members = ", ".join(name[:20] for name in list(value)[:5])
+        members = ", ".join(str(name)[:20] for name in list(value)[:5])
         return PeerFault(CloseCode.UNSUPPORTED, f"no message of this subprotocol has the members {{{members}}}")
     return PeerFault(CloseCode.UNSUPPORTED, f"a message is a JSON object, not {type(value).__name__}")
