@@ -44,6 +44,7 @@ class CloseCode:
     TOO_BIG: Final = 1009
     INTERNAL: Final = 1011
     RESTART: Final = 1012
+    TRY_AGAIN: Final = 1013
     TOO_SLOW: Final = 4100
     TAKEN_OVER: Final = 4101
     LOST_PATIENCE: Final = 4102

@@ -12,6 +12,7 @@ from trio_hub import (
     CloseReason,
     Gap,
     LinkLost,
+    LinkOptions,
     Lost,
     Misuse,
     OutcomeUnknown,
@@ -22,7 +23,7 @@ from trio_hub import (
     open_client,
 )
 from trio_hub.link.link import Link
-from trio_hub.testing import Weather, open_hub_and_client, open_scripted_server, open_world
+from trio_hub.testing import Frame, Weather, open_hub_and_client, open_scripted_server, open_world
 
 V1 = "trio-hub.v1.json"
 ID, OTHER = "a" * 26, "b" * 26
@@ -382,3 +383,55 @@ async def test_a_road_that_is_closed_for_now_is_tried_again(autojump_clock):
         async with open_client("ws://memory", open_stream=open_stream, on_status=losses.append) as client:
             assert (await client.request("ping"))["text"] == "pong"
         assert [str(loss.close.reason) for loss in losses[:3]] == ["", "ConnectionRefusedError", "no route to host"]
+
+
+@pytest.mark.parametrize("vain", ["no answer", "no greeting"])
+async def test_a_dial_given_up_may_take_over_and_is_no_reason_to_stay_away(autojump_clock, vain):
+    """A server that was frozen comes to the dials in any order: the newer link may be the one we have given up."""
+
+    async def silent(server):
+        await server.hear_request()
+        if vain == "no answer":
+            await trio.sleep(60)
+        else:
+            await server.accept(subprotocol=V1)
+
+    async def takes_over(server):
+        await server.accept(subprotocol=V1)
+        await server.say(Frame.json(hello()), Frame.close(4101, "a newer link took over"))
+        await server.hear_all()
+
+    resumed = {"resumed": {"connection_id": ID, "next": 1, "requests": 0}}
+
+    async def goes_on(server):
+        await server.accept(subprotocol=V1)
+        assert server.request.query["connection_id"] == [ID]
+        await server.say(Frame.json(resumed), Frame.json({"event": "good", "data": 1}))
+        await trio.sleep(1000)
+
+    async with (
+        open_scripted_server(silent, takes_over, goes_on) as weather,
+        open_client("ws://memory", open_stream=weather.open_stream, options=QUICK) as client,
+    ):
+        assert (await client.receive()).name == "good"
+
+
+async def test_a_takeover_long_after_the_last_vain_dial_is_somebody_else(autojump_clock):
+    async def no(server):
+        await server.hear_request()
+
+    async def takes_over(server):
+        await server.accept(subprotocol=V1)
+        await server.say(Frame.json(hello()))
+        await trio.sleep(61)
+        await server.say(Frame.close(4101, "a newer link took over"))
+        await server.hear_all()
+
+    patient = ClientOptions(first_retry=0.1, longest_retry=0.1, link=LinkOptions(ping_interval=1000))
+    async with (
+        open_scripted_server(no, takes_over) as weather,
+        open_client("ws://memory", open_stream=weather.open_stream, options=patient) as client,
+    ):
+        with pytest.raises(Closed, match="4101"):
+            await client.receive()
+        assert weather.dials == 2

@@ -17,6 +17,7 @@ from trio_hub.options import ClientOptions
 __all__ = ["Backoff", "comes_back"]
 
 _LONGEST_ADVICE = 300.0  # s; a server that asks for more is not believed
+_ADVISED = frozenset({CloseCode.GOING_AWAY, CloseCode.RESTART, CloseCode.TRY_AGAIN})
 _HOPELESS = frozenset({400, 401, 403, 404, 405, 426, 431})
 
 
@@ -53,7 +54,7 @@ def _advice(lost: LinkLost) -> float:
     advice: object = None
     if isinstance(lost, Refused):
         advice = lost.headers.get("retry-after")
-    elif lost.close.code in (CloseCode.GOING_AWAY, CloseCode.RESTART) and lost.close.reason.startswith("{"):
+    elif lost.close.code in _ADVISED and lost.close.reason.startswith("{"):
         try:
             advice = json.loads(lost.close.reason).get("retry_after")
         except ValueError:

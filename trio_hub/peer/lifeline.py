@@ -22,6 +22,7 @@ from trio_hub.wire.codecs import Codec
 __all__ = ["Connected", "Lifeline", "Lost"]
 
 _GOOD_WHILE = 10.0  # s, after which a link was good though nothing was said on it
+_STRAYS = 60.0  # s, within which a dial that was given up may still be answered by a server that was frozen
 
 
 @attrs.frozen
@@ -65,6 +66,7 @@ class Lifeline:
         self._backoff = Backoff(options)
         self._leaving = False
         self._away_since = -math.inf
+        self._last_in_vain = -math.inf  # when we gave up a dial, or a link that was never greeted
         self._ended = trio.Event()
 
     async def run(self) -> HubError:
@@ -73,7 +75,7 @@ class Lifeline:
             tasks.start_soon(self._heart.run)
             while True:
                 lost = await self._live_on_one_link()
-                if self._leaving or not comes_back(lost):
+                if self._leaving or not (comes_back(lost) or self._was_taken_over_by_ourselves(lost)):
                     break
                 wait = self._backoff.after(lost, most=self._longest_wait())
                 self._on_status(Lost(lost.close, wait))
@@ -81,6 +83,11 @@ class Lifeline:
             tasks.cancel_scope.cancel()
         self._ended.set()
         return lost if isinstance(lost, Refused) else Closed(f"the server closed: {lost}", lost.close)
+
+    def _was_taken_over_by_ourselves(self, lost: LinkLost) -> bool:
+        """Whether the newer link may be one of ours: a dial that was given up, and that the server came to later."""
+        strays = trio.current_time() < self._last_in_vain + _STRAYS
+        return strays and lost.close.code == CloseCode.TAKEN_OVER
 
     def _longest_wait(self) -> float:
         """A quarter of the window while that is open: so a dial in good time follows whatever comes before it."""
@@ -106,6 +113,7 @@ class Lifeline:
                 opening=self._options.opening,
             )
         except LinkLost as lost:
+            self._last_in_vain = trio.current_time()
             return lost
         self._heart.watch(link)
         begun = trio.current_time()
@@ -117,6 +125,8 @@ class Lifeline:
             finally:
                 if self._conversation.link is link:
                     self._away_since = trio.current_time()
+                else:
+                    self._last_in_vain = trio.current_time()
                 self._conversation.link = None
                 self._heart.forget(link)
                 await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
