@@ -111,7 +111,7 @@ MUTATIONS = (
     mutation("a newer event replaces one that is written", ("            self._droppable.written(taken)\n", "")),
     mutation(
         "what is replaced is not taken off the account",
-        ("            self._owed_size -= size\n        return count", "        return count"),
+        ("        self._owed_size -= self._droppable.dead_size\n", ""),
     ),
     mutation(
         "a restart goes on with the old numbers",

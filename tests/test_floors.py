@@ -10,25 +10,25 @@ import trio_hub
 ROOT = Path(trio_hub.__file__).parent
 
 FLOORS = {
-    "delivery": 0,
+    "delivery": 1,
     "errors": 0,
     "messages": 0,
     "options": 0,
     "session": 0,
-    "targets": 0,
+    "targets": 1,
     "version": 0,
-    "wire": 1,
-    "link": 2,
-    "peer": 3,
-    "hub": 4,
-    "app": 5,
-    "side_door": 6,
-    "server": 7,
-    "": 8,  # the front door itself
-    "broker": 9,
-    "cli": 10,
-    "__main__": 11,
-    "testing": 11,
+    "wire": 2,
+    "link": 3,
+    "peer": 4,
+    "hub": 5,
+    "app": 6,
+    "side_door": 7,
+    "server": 8,
+    "": 9,  # the front door itself
+    "broker": 10,
+    "cli": 11,
+    "__main__": 12,
+    "testing": 12,
 }
 PURE = {"wire", "delivery", "errors", "messages", "options", "session", "targets", "version"}
 EFFECTS = {"trio", "time", "socket", "os", "threading", "asyncio", "trio_websocket", "h11"}

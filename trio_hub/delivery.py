@@ -9,25 +9,33 @@ import math
 from typing import Final
 
 import attrs
-from attrs import validators
+
+from trio_hub.errors import Misuse
 
 __all__ = ["MUST", "Delivery", "expires", "latest", "must", "volatile"]
 
 
+_LONGEST_KEY: Final = 200
+
+
 @attrs.frozen
 class Delivery:
-    """Made by `must`, `volatile`, `latest` and `expires`.
+    """Made by `must`, `volatile`, `latest` and `expires`. Raises `Misuse` for what cannot be.
 
     `key` is what a newer event replaces it by, `lifetime` the seconds after which it is of no use.
     """
 
     volatile: bool = False
     key: str | None = None
-    lifetime: float = attrs.field(default=math.inf, validator=validators.gt(0))
+    lifetime: float = math.inf
 
     def __attrs_post_init__(self) -> None:
+        if self.key is not None and not (isinstance(self.key, str) and len(self.key) <= _LONGEST_KEY):
+            raise Misuse(f"a key is text of at most {_LONGEST_KEY} characters")
+        if not (isinstance(self.lifetime, int | float) and self.lifetime > 0):
+            raise Misuse(f"an event expires after more than 0 seconds, not after {self.lifetime!r}")
         if self.volatile + (self.key is not None) + (self.lifetime != math.inf) > 1:
-            raise ValueError("an event is volatile, or replaced by the latest, or it expires: one of these")
+            raise Misuse("an event is volatile, or replaced by the latest, or it expires: one of these")
 
     def spelled(self) -> str | dict[str, str | float]:
         """How a request says it."""
@@ -63,5 +71,5 @@ def latest(key: str) -> Delivery:
 
 
 def expires(seconds: float) -> Delivery:
-    """Deliver it unless it is still not written after so many seconds, which are above 0. Otherwise as `must`."""
+    """Deliver it unless it is still not written after so many seconds. Otherwise as `must`."""
     return Delivery(lifetime=seconds)

@@ -124,6 +124,8 @@ class HubOptions:
     def __attrs_post_init__(self) -> None:
         if self.outbox.kept_count >= self.outbox.count or self.outbox.kept_size >= self.outbox.size:
             raise ValueError("what is kept is part of what is held: kept_count < count, kept_size < size")
+        if self.budget < self.outbox.size:
+            raise ValueError("one connection may be owed no more than all together: size <= budget")
         if self.outbox.age <= self.window:
             raise ValueError("who is away is owed events for as long as the window: window < age")
 

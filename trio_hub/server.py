@@ -29,6 +29,7 @@ from trio_hub.hub.editing import Editor
 from trio_hub.hub.greeting import is_connection_id
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
+from trio_hub.hub.roster import Full
 from trio_hub.link.heads import HTTPFault, RequestHead, read_head
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
@@ -174,6 +175,8 @@ class Server:
 
         All that takes `deadline` seconds at most, the writing half of that.
         """
+        if not (deadline >= 0 and 0 <= spread < math.inf):
+            raise Misuse("a deadline and a spread are seconds, 0 or more")
         self._leaving_within = spread
         for listener in self._listeners:
             await listener.aclose()
@@ -293,6 +296,8 @@ class Server:
             link.end(CloseReason(CloseCode.POLICY, fault.message))
         except PeerFault as fault:
             link.end(CloseReason(fault.code, fault.reason))
+        except Full:
+            link.end(CloseReason(CloseCode.TRY_AGAIN, json.dumps({"retry_after": 5})))
         except Misuse as error:  # a resumed connection with other topics already
             link.end(CloseReason(CloseCode.POLICY, str(error)))
         except LinkLost as lost:

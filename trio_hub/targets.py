@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from trio_hub.errors import Misuse
+
 __all__ = ["Target", "connection", "everyone", "topic", "user"]
 
 
@@ -32,14 +34,20 @@ def everyone() -> Target:
 
 def user(user_id: str) -> Target:
     """Every connection of this user, on whatever device."""
-    return Target("user", user_id)
+    return _named("user", user_id)
 
 
 def topic(name: str) -> Target:
     """Every connection subscribed to this topic."""
-    return Target("topic", name)
+    return _named("topic", name)
 
 
 def connection(connection_id: str) -> Target:
     """The one connection with this id."""
-    return Target("connection", connection_id)
+    return _named("connection", connection_id)
+
+
+def _named(kind: str, name: str) -> Target:
+    if not (isinstance(name, str) and name):
+        raise Misuse(f"a {kind} has a name, which is not {name!r}")
+    return Target(kind, name)

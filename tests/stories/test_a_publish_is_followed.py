@@ -1,5 +1,7 @@
 """`publish` can be waited for: until it is offered, written or delivered; and it says how far it got."""
 
+import json
+
 import pytest
 import trio
 
@@ -7,17 +9,20 @@ from trio_hub import (
     Closed,
     Event,
     HubOptions,
+    Misuse,
     OutboxOptions,
     Published,
     Reach,
     Server,
+    connection,
     everyone,
     expires,
     latest,
     topic,
+    user,
     volatile,
 )
-from trio_hub.testing import open_hub_and_client, open_world
+from trio_hub.testing import Cable, open_hub_and_client, open_world
 
 SLOW = HubOptions(window=30, outbox=OutboxOptions(count=200, size=200_000, kept_count=50, kept_size=50_000))
 
@@ -60,8 +65,8 @@ async def test_written_is_not_said_of_what_waits_for_the_socket(autojump_clock):
         big = Event("e", "x" * 100_000)
         published = await hub.publish(big, to=everyone(), wait_for=Reach.WRITTEN, within=5)
         assert (published.reach, published.written) == (Reach.OFFERED, 0)
-        (connection,) = hub.hub.connections()
-        assert connection.outbox.statistics().owed_count == 0
+        (slow,) = hub.hub.connections()
+        assert slow.outbox.statistics().owed_count == 0
         client.weather.mend()
         await client.receive()
 
@@ -177,6 +182,99 @@ async def test_one_who_stops_waiting_leaves_nothing_behind(autojump_clock):
         assert (await client.receive()).data == 1, "it was taken, all the same"
         client.settle()
         await trio.sleep(2)
-        (connection,) = hub.hub.connections()
-        assert not connection.outbox._watched
+        (here,) = hub.hub.connections()
+        assert not here.outbox._watched
         assert not hub.hub._receipts
+
+
+async def test_what_is_forgotten_before_the_system_has_it_is_not_written_yet(autojump_clock):
+    """A compat client's log is short: events may leave it while their bytes still wait for a full cable."""
+    options = HubOptions(outbox=OutboxOptions(kept_count=10))
+    async with open_world(options=options) as world:
+        cable = Cable(capacity=2000)
+        async with world.open_link(cable=cable) as link:
+            await link.receive()
+            cable.stall()
+            outcomes = []
+
+            async def publish():
+                published = await world.server.publish(
+                    Event("e", "x" * 500), to=everyone(), wait_for=Reach.WRITTEN, within=1000
+                )
+                outcomes.append((published.written, published.lost))
+
+            async with trio.open_nursery() as publishers:
+                for _ in range(40):
+                    publishers.start_soon(publish)
+                await trio.sleep(10)
+                assert outcomes == []
+                cable.cut()
+            assert sorted(set(outcomes)) == [(0, 1)]
+
+
+async def test_what_the_client_has_is_written_however_its_link_ended(autojump_clock):
+    """It says so itself, by asking for what comes behind it."""
+    async with open_world() as world:
+        cable = Cable()
+        heard = []
+        async with world.open_link(subprotocols=["trio-hub.v1.json"], cable=cable) as link:
+            (hello,) = [json.loads(message) for message in await link.receive()]
+            cable.stall()
+            published = []
+
+            async def publish(n):
+                event = Event("e", [n, "x" * 60_000])
+                published.append(await world.server.publish(event, to=everyone(), wait_for=Reach.WRITTEN, within=100))
+
+            async with trio.open_nursery() as publishers:
+                for n in range(4):
+                    publishers.start_soon(publish, n)
+                    await trio.testing.wait_all_tasks_blocked()
+                wish = f"/ws?connection_id={hello['data']['connection_id']}&sequence_number=3"
+                async with world.open_link(wish, subprotocols=["trio-hub.v1.json"]) as newer:
+                    while len(heard) < 2:  # `resumed`, and a batch
+                        heard += await newer.receive()
+            assert [each.reach for each in published] == [Reach.WRITTEN] * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"to": "town"}, "Target"),
+        ({"delivery": "volatile"}, "Delivery"),
+        ({"delivery": latest}, "Delivery"),
+        ({"wait_for": "delivered"}, "Reach"),
+        ({"within": -1}, "-1"),
+        ({"within": None}, "None"),
+        ({"within": float("nan")}, "nan"),
+        ({"editors": [print]}, "Editor"),
+        ({"event": "e"}, "Event"),
+        ({"event": Event(5)}, "5"),
+        ({"event": Event(["x"])}, "x"),
+        ({"event": Event("e", {}, 5)}, "broadcast"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_a_wrong_argument_is_named_and_nothing_is_published(autojump_clock, arguments, named):
+    async with open_world() as world:
+        right = {"event": Event("e"), "to": everyone()}
+        call = {**right, **arguments}
+        with pytest.raises(Misuse, match=named):
+            await world.server.publish(call.pop("event"), **call)
+        assert world.server.hub.statistics().published == 0
+
+
+@pytest.mark.parametrize("target", [topic, user, connection])
+@pytest.mark.parametrize("name", [5, None, "", b"town"])
+def test_a_target_has_a_name(target, name):
+    with pytest.raises(Misuse, match="name"):
+        target(name)
+
+
+async def test_a_hub_runs_once(autojump_clock):
+    server = Server()
+    async with open_world(server):
+        pass
+    with pytest.raises(Misuse, match="once"):
+        async with open_world(server):
+            pass

@@ -116,6 +116,7 @@ async def test_a_wide_publish_lets_others_have_their_turn(autojump_clock, count)
         topics = frozenset()
         user = "ann"
         attached = True
+        has_ended = False
 
         def __init__(self, id):
             self.id = id

@@ -5,7 +5,19 @@ import json
 import pytest
 import trio
 
-from trio_hub import Credentials, Event, Refused, Session, everyone
+from trio_hub import (
+    CloseReason,
+    Credentials,
+    Event,
+    Gap,
+    HubOptions,
+    LinkLost,
+    Reach,
+    Refused,
+    Session,
+    connection,
+    everyone,
+)
 from trio_hub.testing import Cable, open_world
 
 MOMENTS = ("connected", "resumed", "gap", "taken_over", "disconnected", "expired")
@@ -70,8 +82,8 @@ async def test_of_newcomers_that_race_one_stays_and_nothing_is_lost(autojump_clo
             assert [link.closed.code for link in links if link is not winner] == [4101] * (newcomers - 1)
             events = [said for said in heard[links.index(winner)] if "event" in said]
             assert [said["data"] for said in events] == [0, 1, 2, 3, 4, 5]
-            (connection,) = world.server.hub.connections()
-            assert connection.statistics().links == 1 + newcomers
+            (here,) = world.server.hub.connections()
+            assert here.statistics().links == 1 + newcomers
             assert diary.moments == ["connected", *["taken_over", "resumed"] * newcomers]
         tasks.cancel_scope.cancel()
 
@@ -90,8 +102,8 @@ async def test_what_the_old_link_says_after_the_takeover_is_not_heard(autojump_c
                 await trio.sleep(1)
                 cable.mend()
                 await trio.sleep(1)
-                (connection,) = world.server.hub.connections()
-                assert connection.topics == set()
+                (here,) = world.server.hub.connections()
+                assert here.topics == set()
                 assert old.closed is None or old.closed.code == 4101
 
 
@@ -124,10 +136,89 @@ async def test_who_comes_back_with_other_claims_has_those(autojump_clock):
         return known.get(credentials.token or "")
 
     async with open_world(authenticate=authenticate) as world, world.open_client(token="secret") as client:
-        (connection,) = world.server.hub.connections()
+        (here,) = world.server.hub.connections()
         known["secret"] = Session("ann", {"role": "moderator"})
-        assert connection.session.claims == {"role": "guest"}
+        assert here.session.claims == {"role": "guest"}
         client.weather.cut_once()
         await world.server.publish(Event("tick", 1), to=everyone())
         await client.receive()
-        assert connection.session.claims == {"role": "moderator"}
+        assert here.session.claims == {"role": "moderator"}
+
+
+async def test_who_was_kicked_out_comes_back_to_nothing(autojump_clock):
+    """Also in the very moment: the id is no good any more, and the client is told so."""
+    async with open_world() as world, world.open_client() as client:
+        (here,) = world.server.hub.connections()
+        here.end(CloseReason(1008, "kicked out"))
+        wish = f"/ws?connection_id={here.id}&sequence_number=1"
+        async with world.open_link(wish, subprotocols=["trio-hub.v1.json"]) as link:
+            (hello,) = [json.loads(message) for message in await link.receive()]
+            assert hello["data"]["connection_id"] != here.id
+            assert hello["data"]["gap"]["reason"] in ("overflow", "expired")
+        with pytest.raises(Gap):
+            await client.receive()
+
+
+@pytest.mark.parametrize("room", [1, 2, 3, 4])
+async def test_where_plugins_cannot_follow_a_takeover_nobody_lives_on_as_a_ghost(autojump_clock, room):
+    """Whoever is greeted hears events, and plugins hear of each connection to its end."""
+    told = {}
+
+    class Stuck:
+        async def connected(self, connection):
+            told[connection] = ["connected"]
+            await trio.sleep(300)
+
+        def __getattr__(self, moment):
+            if moment not in MOMENTS:
+                raise AttributeError(moment)
+
+            async def write(connection, *details):
+                told[connection].append(moment)
+
+            return write
+
+    options = HubOptions(hook_queue=room, window=5, hooks_end_within=1000)
+    async with open_world(plugins=[Stuck()], options=options) as world:
+        id = None
+        for number in (0, 0, 500, 1, 500, 500):
+            wish = "/ws" if id is None else f"/ws?connection_id={id}&sequence_number={number}"
+            cable = Cable()
+            async with world.open_link(wish, cable=cable) as link:
+                await world.server.publish(Event("tick"), to=everyone())
+                heard = []
+                with trio.move_on_after(20):
+                    while "tick" not in heard and link.closed is None:
+                        async for message in once(link):
+                            said = json.loads(message)
+                            heard.append(said["event"])
+                            id = said["data"].get("connection_id", id)
+                assert "tick" in heard or link.closed is not None, "a ghost"
+                cable.abandon()
+        await trio.sleep(3000)
+        assert world.server.hub.connections() == []
+        for moments in told.values():
+            assert moments[0] == "connected"
+            assert moments[-1] == "expired"
+            assert moments.count("connected") == moments.count("expired") == 1
+
+
+async def once(link):
+    try:
+        for message in await link.receive():
+            yield message
+    except LinkLost:
+        return
+
+
+async def test_an_id_that_ended_in_a_gap_still_leads_to_its_connection(autojump_clock):
+    async with open_world() as world, world.open_client() as client:
+        (here,) = world.server.hub.connections()
+        before = here.id
+        world.server.hub.roster.overflow(here)
+        assert here.id != before
+        with pytest.raises(Gap):
+            await client.receive()
+        published = await world.server.publish(Event("e", 1), to=connection(before), wait_for=Reach.OFFERED)
+        assert published.offered == 1
+        assert (await client.receive()).data == 1

@@ -10,7 +10,7 @@ import math
 import pytest
 
 from trio_hub.delivery import MUST, Delivery, expires, latest, volatile
-from trio_hub.errors import PeerFault
+from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import Event
 from trio_hub.options import OutboxOptions
 from trio_hub.wire.codecs import Body
@@ -19,7 +19,8 @@ from trio_hub.wire.outbox import Fate, Offer, Outbox, OutboxStatistics
 
 def body(extra: int = 0, delivery: Delivery = MUST, *, published: float = 0.0) -> Body:
     """Return a body of `UNIT` and `extra` bytes."""
-    return Body(Event("e", "x" * extra), delivery=delivery, expires_at=published + delivery.lifetime)
+    text = "x" * (200 + extra - len(delivery.key or ""))
+    return Body(Event("e", text), delivery=delivery, expires_at=published + delivery.lifetime)
 
 
 UNIT = body().size
@@ -366,7 +367,7 @@ def test_a_volatile_event_is_not_written_to_a_later_link(acknowledged):
 
 @both_modes
 def test_the_latest_of_a_key_replaces_the_one_before_and_comes_in_its_own_place(acknowledged):
-    older, newer, other = body(0, latest("k")), body(5, latest("k")), body(0, latest("other"))
+    older, newer, other = body(0, latest("k")), body(5, latest("k")), body(0, latest("x"))
     outbox = outbox_of(older, other, A, newer, acknowledged=acknowledged)
     assert outbox.statistics() == OutboxStatistics(4, 4 * UNIT + 5, 0, 0, 0, dropped=1)
     assert outbox.take(EVERYTHING) == [HELLO, other, A, newer]
@@ -423,16 +424,27 @@ def test_what_was_written_and_is_owed_again_may_expire(acknowledged):
     assert outbox.take(EVERYTHING) == [A]
 
 
-@pytest.mark.parametrize("seconds", [0, -1, math.nan])
+@pytest.mark.parametrize("seconds", [0, -1, math.nan, "5", None])
 def test_an_event_expires_after_a_while_and_not_before(seconds):
-    with pytest.raises(ValueError, match="lifetime"):
+    with pytest.raises(Misuse, match="seconds"):
         expires(seconds)
 
 
+@pytest.mark.parametrize("key", [5, ["a"], "k" * 201])
+def test_a_key_is_short_text(key):
+    with pytest.raises(Misuse, match="200 characters"):
+        latest(key)
+
+
+def test_a_key_counts_for_what_it_takes():
+    text = Event("e", "text")
+    assert Body(text, delivery=latest("k" * 100)).size == Body(text).size + 100
+
+
 def test_an_event_is_one_of_these():
-    with pytest.raises(ValueError, match="one of these"):
+    with pytest.raises(Misuse, match="one of these"):
         Delivery(volatile=True, key="k")
-    with pytest.raises(ValueError, match="one of these"):
+    with pytest.raises(Misuse, match="one of these"):
         Delivery(key="k", lifetime=5.0)
 
 
@@ -452,12 +464,14 @@ def test_a_watched_event_tells_that_it_was_written_and_acknowledged():
     assert fates == [Fate.WRITTEN]
     assert outbox.resume(1)
     outbox.take(EVERYTHING)
+    assert fates == [Fate.WRITTEN] * 2
+    assert outbox.resume(2), "the client has it"
     outbox.acknowledge(0)
-    assert fates == [Fate.WRITTEN, Fate.WRITTEN]
-    outbox.acknowledge(2)
-    assert fates == [Fate.WRITTEN, Fate.WRITTEN, Fate.ACKNOWLEDGED]
+    assert fates == [Fate.WRITTEN] * 3
+    outbox.acknowledge(1)
+    assert fates == [Fate.WRITTEN] * 3 + [Fate.ACKNOWLEDGED]
     outbox.clear()
-    assert len(fates) == 3
+    assert len(fates) == 4
 
 
 def test_a_watched_event_tells_that_no_more_will_be_known():
@@ -488,15 +502,6 @@ def test_a_watched_event_tells_that_it_is_lost(loss):
         case "make room":
             assert outbox.offer_all([A, B, C], 3 * UNIT)
     assert fates == [Fate.LOST]
-
-
-def test_nothing_is_told_of_what_is_watched_no_more():
-    outbox = outbox_of(A)
-    fates = watched(outbox, A)
-    outbox.unwatch(A)
-    outbox.take(EVERYTHING)
-    outbox.clear()
-    assert fates == []
 
 
 def test_a_cleared_outbox_holds_nothing():

@@ -170,13 +170,6 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
         self.outbox.watch(one, told.append)
         self.watched.add(one)
 
-    @precondition(lambda self: self.watched)
-    @rule(data=st.data())
-    def unwatch(self, data):
-        one = data.draw(st.sampled_from([each for each in self.fates if each in self.watched]))
-        self.outbox.unwatch(one)
-        self.watched.remove(one)
-
     @rule(most=st.integers(1, 6))
     def receive(self, most):
         for _ in range(min(most, len(self.in_flight))):
@@ -204,6 +197,8 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
             del self.numbered[wanted:]
             del self.client[wanted:]
             self.lose([one for one in self.owed if one.delivery.volatile])
+            for one in self.kept:
+                self.settle(one, Fate.WRITTEN)
         else:
             self.restart(body())
 

@@ -65,17 +65,20 @@ class Publish:
 
 def delivery_of(spelled: SpelledDelivery, place: str = "$") -> Delivery:
     """Return the delivery that a message asks for. Raises `RequestFailed` for one we do not know."""
-    match list(spelled.items()) if isinstance(spelled, dict) else spelled:
-        case "must":
-            return must()
-        case "volatile":
-            return volatile()
-        case [("latest", str(key))]:
-            return latest(key)
-        case [("expires", int() | float() as seconds)] if seconds > 0:
-            return expires(seconds)
-    form = 'Expected "must", "volatile", {"latest": key} or {"expires": seconds}'
-    raise RequestFailed(400, "bad_request", f"{form} - at `{place}.delivery`")
+    fault = 'Expected "must", "volatile", {"latest": key} or {"expires": seconds}'
+    try:
+        match list(spelled.items()) if isinstance(spelled, dict) else spelled:
+            case "must":
+                return must()
+            case "volatile":
+                return volatile()
+            case [("latest", str(key))]:
+                return latest(key)
+            case [("expires", int() | float() as seconds)]:
+                return expires(seconds)
+    except Misuse as error:
+        fault = str(error)
+    raise RequestFailed(400, "bad_request", f"{fault} - at `{place}.delivery`")
 
 
 def check_topic(name: str) -> None:

@@ -8,7 +8,7 @@ Editors fail closed: a recipient for whom one raises does not get the event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -17,7 +17,7 @@ from trio_hub.errors import Misuse
 from trio_hub.messages import HELLO, Event
 from trio_hub.wire.codecs import Body
 
-__all__ = ["Editing", "Editor", "check_name"]
+__all__ = ["Editing", "Editor", "check"]
 
 log = logging.getLogger("trio_hub.hub")
 
@@ -69,11 +69,13 @@ class Editing:
             event = editor.edit(event, key)
         if event is None:
             return None
-        check_name(event)
+        check(event)
         return self._encode(event)
 
 
-def check_name(event: Event) -> None:
-    """Raise `Misuse` for a name that only the hub itself may say."""
-    if event.name in _RESERVED:
+def check(event: Event) -> None:
+    """Raise `Misuse` for an event that clients could not read, or that only the hub itself may say."""
+    if type(event.name) is not str or event.name in _RESERVED:
         raise Misuse(f"an event cannot be called {event.name!r}")
+    if event.broadcast is not None and not isinstance(event.broadcast, Mapping):
+        raise Misuse("`broadcast` is a mapping")

@@ -47,7 +47,7 @@ class Former:
 class Greeter:
     """Makes ids and hellos, and remembers, for a bounded number of former ids, what became of them."""
 
-    def __init__(self, version: str, options: HubOptions, tally: Tally | None = None) -> None:
+    def __init__(self, version: str, options: HubOptions, tally: Tally) -> None:
         self._tally = tally
         self._origin = _random(_ORIGIN)
         self._remembered = options.remembered
@@ -74,7 +74,9 @@ class Greeter:
             data["requests"] = requests
         if gap is not None:
             data["gap"] = {"reason": gap.reason, "last": gap.last}
-        return Body(Event(HELLO, data), tally=self._tally)
+        body = Body(Event(HELLO, data))
+        body.count_in(self._tally)
+        return body
 
     def remember(self, id: str, former: Former) -> None:
         """Note what became of an id. The oldest is forgotten when there are too many."""

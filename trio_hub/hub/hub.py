@@ -5,8 +5,8 @@ hub task takes all that is there, offers each to its recipients' outboxes (a pla
 touched connection once. So a burst costs each recipient one system call, and nobody waits for anybody. Arriving,
 leaving, subscribing are plain calls on the roster, made at once by whoever has reason to: there is one thread.
 
-If the hub's own loop fails, it is started again with its roster, and what it failed at is left behind; failing more
-than five times within ten seconds ends it with that error.
+If the hub's own loop fails, it is started again with its roster, and those whom it failed to tell something are told of
+a gap; failing more than five times within ten seconds ends it with that error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import trio
 
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
-from trio_hub.hub.editing import Editing, Editor, check_name
+from trio_hub.hub.editing import Editing, Editor, check
 from trio_hub.hub.greeting import Greeter
 from trio_hub.hub.inbox import Inbox, Publication
 from trio_hub.hub.offering import Offering, Touched
@@ -40,7 +40,7 @@ from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
 from trio_hub.targets import Target
 from trio_hub.version import VERSION
-from trio_hub.wire.codecs import Body, Tally
+from trio_hub.wire.codecs import CODECS, Body, Tally
 
 __all__ = ["Hub"]
 
@@ -69,8 +69,8 @@ class Hub:
             heart=self._heart,
             plugins=tuple(plugins),
         )
-        self._inbox = Inbox(options.inbox)
-        self._offering = Offering(self._inbox, self.roster, self._counts, step=options.yield_every)
+        self._inbox = Inbox(options.inbox, self._tally)
+        self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, step=options.yield_every)
         self._receipts: set[Receipt] = set()  # that somebody waits for
         self._closed = False
 
@@ -113,9 +113,13 @@ class Hub:
         (cancelled later, while waiting for more than `ACCEPTED`, it was). Once it is taken, no more than `within`
         seconds are spent on waiting for more: how far it got by then is what is returned.
 
-        Raises `Misuse` for an event that cannot be encoded, and `Closed` after the hub has ended.
+        Raises `Misuse`, with nothing published, for an event that cannot be encoded or any other wrong argument, and
+        `Closed` after the hub has ended.
         """
         publication = self._publication(event, to, delivery, editors)
+        _expect(wait_for, Reach)
+        if not (isinstance(within, int | float) and within >= 0):
+            raise Misuse(f"a publish is waited for for some seconds, not for {within!r}")
         if wait_for is not Reach.ACCEPTED:
             publication.receipt = Receipt(wait_for)
         await self._put(publication)
@@ -154,16 +158,28 @@ class Hub:
             await connection.wait_written()
 
     def _publication(self, event: Event, to: Target, delivery: Delivery, editors: Sequence[Editor]) -> Publication:
-        check_name(event)
+        _expect(event, Event)
+        _expect(to, Target)
+        _expect(delivery, Delivery)
+        check(event)
         self.roster.check(to)
         if event.broadcast is None:
             event = Event(event.name, event.data, to.public())
-        expires_at = math.inf if delivery is MUST else trio.current_time() + delivery.lifetime
-        encode = partial(Body, delivery=delivery, expires_at=expires_at, tally=self._tally)
+        encode = partial(self._encode, delivery)
         body = encode(event)
+        if not editors:
+            return Publication(body, to)
+        for editor in editors:
+            _expect(editor, Editor)
+        return Publication(body, to, Editing(event, editors, encode))
+
+    def _encode(self, delivery: Delivery, event: Event) -> Body:
+        """Encode an event, or what an editor has made of one. Raises `Misuse` where no outbox could hold it."""
+        expires_at = math.inf if delivery is MUST else trio.current_time() + delivery.lifetime
+        body = Body(event, delivery=delivery, expires_at=expires_at)
         if body.size > self.options.outbox.size // 2:
             raise Misuse(f"an event of {body.size} bytes; a connection may be owed {self.options.outbox.size} in all")
-        return Publication(body, to, Editing(event, editors, encode) if editors else None)
+        return body
 
     async def _put(self, publication: Publication) -> None:
         await self._inbox.put(publication)
@@ -185,7 +201,9 @@ class Hub:
     # -- the task
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The hub task, until cancelled. Supervised: see the module's theory."""
+        """The hub task, until cancelled; once. Supervised: see the module's theory."""
+        if self._closed:
+            raise Misuse("a hub runs once; make another one")
         failures: deque[float] = deque(maxlen=_MOST_FAILURES)
         try:
             async with open_tasks() as tasks:
@@ -208,6 +226,8 @@ class Hub:
     def _close(self) -> None:
         self._closed = True
         self._inbox.close()
+        for codec in CODECS.values():
+            codec.let_go()
         for receipt in self._receipts:
             receipt.complete.set()
 
@@ -245,3 +265,8 @@ class Hub:
                 del touched[connection]
                 connection.flush()
             await trio.lowlevel.checkpoint()
+
+
+def _expect(value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise Misuse(f"expected {kind.__name__}, not {value!r:.100}")

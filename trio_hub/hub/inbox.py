@@ -12,7 +12,7 @@ from trio_hub.errors import Closed
 from trio_hub.hub.editing import Editing
 from trio_hub.hub.receipts import Receipt
 from trio_hub.targets import Target
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.codecs import Body, Tally
 
 __all__ = ["Inbox", "Publication"]
 
@@ -35,10 +35,11 @@ class Publication:
 
 
 class Inbox:
-    """At most `capacity` publishes. Many put, one takes."""
+    """At most `capacity` publishes, whose bytes count in `tally` from now on. Many put, one takes."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, tally: Tally) -> None:
         self._capacity = capacity
+        self._tally = tally
         self._queue: deque[Publication] = deque()
         self._news = trio.lowlevel.ParkingLot()  # where the one who takes waits
         self._room = trio.lowlevel.ParkingLot()  # where those who put wait
@@ -73,6 +74,7 @@ class Inbox:
     def _take(self, publication: Publication) -> None:
         if self._closed:
             raise Closed("the hub has ended")
+        publication.body.count_in(self._tally)
         self._queue.append(publication)
         self._news.unpark()
 

@@ -74,8 +74,8 @@ class Index(Generic[M]):
         self._by_id[id] = member
 
     def subscribe(self, member: M, topic: str) -> bool:
-        """Subscribe a connection to a topic; False if it was."""
-        if topic in member.topics:
+        """Subscribe a connection to a topic; False if it was, or is not here."""
+        if topic in member.topics or self._by_id.get(member.id) is not member:
             return False
         member.topics.add(topic)
         self._by_topic.setdefault(topic, {})[member] = None

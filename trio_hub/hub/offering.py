@@ -9,7 +9,7 @@ from trio_hub.hub.receipts import Receipt
 from trio_hub.hub.roster import Roster
 from trio_hub.hub.statistics import Counts
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.codecs import Body, Tally
 from trio_hub.wire.outbox import Offer
 
 __all__ = ["Offering", "Touched"]
@@ -21,7 +21,8 @@ Touched = dict[Connection, None]
 class Offering:
     """Offers what was taken from `inbox` to those of `roster` it is for, to `step` of them before others get a turn."""
 
-    def __init__(self, inbox: Inbox, roster: Roster, counts: Counts, *, step: int) -> None:
+    def __init__(self, inbox: Inbox, roster: Roster, tally: Tally, counts: Counts, *, step: int) -> None:
+        self._tally = tally
         self._inbox = inbox
         self._roster = roster
         self._counts = counts
@@ -38,9 +39,11 @@ class Offering:
         step = self._step
         try:
             for start in range(0, len(recipients), step):
+                turn = recipients[start : start + step]
                 if start:
                     await trio.lowlevel.checkpoint()
-                offer(burst, recipients[start : start + step], touched)
+                    turn = [connection for connection in turn if not connection.has_ended]
+                offer(burst, turn, touched)
         finally:
             for publication in burst:
                 self._counts.offered += publication.offered
@@ -75,6 +78,7 @@ class Offering:
             body = editing.body_for(connection)
             if body is None:
                 continue
+            body.count_in(self._tally)
             publication.offered += self._owe(connection, body, publication.receipt)
             touched[connection] = None
         self._counts.editor_failures += editing.failures - failures
@@ -90,7 +94,7 @@ class Offering:
             offer = connection.outbox.offer(body)
         if offer is Offer.FULL:
             self._roster.overflow(connection)
-            connection.outbox.offer(body)
-        if offer is not Offer.DROPPED and receipt is not None and receipt.follows:
+            offer = connection.outbox.offer(body)
+        if offer is Offer.TAKEN and receipt is not None and receipt.follows:
             receipt.follow(connection, body)
-        return offer is not Offer.DROPPED
+        return offer is Offer.TAKEN

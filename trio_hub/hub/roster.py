@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from trio_hub.errors import Misuse
+from trio_hub.errors import HubError, Misuse
 from trio_hub.hub.greeting import Former, Greeter
 from trio_hub.hub.index import Index, IndexStatistics
 from trio_hub.hub.statistics import Counts
@@ -24,9 +24,13 @@ from trio_hub.session import Session
 from trio_hub.targets import Target, everyone
 from trio_hub.wire.codecs import Codec
 
-__all__ = ["Roster"]
+__all__ = ["Full", "Roster"]
 
 log = logging.getLogger("trio_hub.hub")
+
+
+class Full(HubError):
+    """There is no place for one more connection."""
 
 
 class Roster:
@@ -63,7 +67,7 @@ class Roster:
 
         `resume` is the connection id and the number of the next event that the client expects. The caller must run
         a new connection's `live`; a living one sees to the link itself. Either way the client is told, before
-        anything else, if anything is lost.
+        anything else, if anything is lost. Raises `Full`, with the link untouched, where there is no place for it.
         """
         gap = None
         if resume is not None:
@@ -71,6 +75,8 @@ class Roster:
             if isinstance(found, Connection):
                 return found, False
             gap = found
+        if self._index.statistics().connections >= self._options.connections:
+            raise Full("there are too many connections")
         id = self._greeter.new_id()
         connection = Connection(
             id,
@@ -98,13 +104,16 @@ class Roster:
             return Former("unknown", None)  # somebody else's: it must not even be told that it exists
         connection.session = session
         outbox = connection.outbox
-        resumed = former is None and outbox.resume(wanted)
+        resumed = former is None and connection.resume(wanted)
         if resumed:
             self._counts.resumed += 1
         elif former is None:
             self._restart(connection, "overflow" if wanted < outbox.first_kept else "unknown")
-        elif not outbox.untouched:  # it never saw the hello of the id that it has by now
+        elif not connection.resume(0):  # it never saw the hello of the id that it has by now
             self._restart(connection, former.reason, former.last)
+        if connection.has_ended:  # it was just kicked out, or its plugins could not follow
+            self._left(connection, "overflow")
+            return self._greeter.former(id)
         connection.hand_over(link, resumed=resumed)
         return connection
 
@@ -167,7 +176,7 @@ class Roster:
     # -- finding
 
     def subscribe(self, connection: Connection, topic: str) -> bool:
-        """Subscribe a connection to a topic, from the next publish on; False if it was. Never waits.
+        """Subscribe a connection to a topic, from the next publish on; False if it was, or is gone. Never waits.
 
         Raises `Misuse` beyond the number of topics that a connection may have.
         """
@@ -184,7 +193,10 @@ class Roster:
         self._index.select(target)
 
     def select(self, target: Target) -> list[Connection]:
-        """Return the connections that a target stands for at this moment."""
+        """Return the connections that a target stands for at this moment; one also by an id that it had before."""
+        if target.kind == "connection":
+            connection, _ = self._find(target.name)
+            return [] if connection is None else [connection]
         return list(self._index.select(target))
 
     def has_room_for(self, resume: tuple[str, int] | None) -> bool:

@@ -62,7 +62,8 @@ class ConnectionStatistics:
 
 
 class Connection:
-    """One peer's stay with the hub. Made by the hub; what an application may use of it is `id`, `session`, `topics`.
+    """One peer's stay with the hub. Made by the hub; what an application may use of it is `id`, `session`, `user`,
+    `topics`, `attached`, `statistics` and `end`.
 
     `topics` is kept by the hub's index. `left` is called, with the reason, at the moment from which nobody can come
     back to it; it must not wait.
@@ -100,7 +101,7 @@ class Connection:
         self._change = trio.Event()  # set when an away connection gets a link, or is to end
         self._ended = False
         self._gone = False
-        self._drawn: list[Heed] = []  # of followed events that the link was given, and the system may not have yet
+        self._drawn: dict[Heed, bool] = {}  # see `_heed_fate`
         self._writing = Patience(options.outbox.age)
         self._acknowledging = Patience(options.outbox.acknowledge_within)
         self._tasks: trio.Nursery | None = None
@@ -169,6 +170,7 @@ class Connection:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""
         self.id = id
         self.gap = reason
+        self._lose_drawn()
         self.outbox.restart(hello)
         self._writing = Patience(self._options.outbox.age)
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
@@ -182,15 +184,26 @@ class Connection:
             self.outbox.watch(body, partial(self._heed_fate, heed))
 
     def _heed_fate(self, heed: Heed, fate: Fate) -> None:
+        """Hold back that an event is written until the system has its bytes; it may be forgotten before that."""
         if fate is Fate.WRITTEN:
-            self._drawn.append(heed)
+            self._drawn[heed] = False
+        elif fate is Fate.FORGOTTEN and heed in self._drawn:
+            self._drawn[heed] = True
         else:
+            self._drawn.pop(heed, None)
             heed(fate)
 
     def _tell_drawn(self) -> None:
-        drawn, self._drawn = self._drawn, []
+        drawn, self._drawn = self._drawn, {}
         for heed in drawn:
             heed(Fate.WRITTEN)
+
+    def _lose_drawn(self) -> None:
+        """The link is gone with what it had not written: what was forgotten is lost, the rest is drawn again."""
+        drawn, self._drawn = self._drawn, {}
+        for heed, forgotten in drawn.items():
+            if forgotten:
+                heed(Fate.LOST)
 
     def is_owed_too_long(self, now: float) -> bool:
         """Whether it is owed something that should have been written by now. To be asked now and then."""
@@ -199,14 +212,19 @@ class Connection:
 
     def press(self, now: float) -> None:
         """Give its link up if nothing was acknowledged for too long. To be called now and then."""
-        if self._link is None or not self.codec.acknowledges:
-            return
+        if self._link is None or not self.codec.acknowledges or self.outbox.next_number == 1:
+            return  # a hello alone is handled with what follows
         oldest = self.outbox.first_kept
         due = oldest + (oldest < self.outbox.next_number)
         if self._acknowledging.has_run_out(now, done=oldest, due=due):
             self._link.end(CloseReason(CloseCode.LOST_PATIENCE, "nothing was acknowledged for too long"))
 
     # -- links come and go
+
+    def resume(self, wanted: int) -> bool:
+        """Have its next link go on at event `wanted`; False, and nothing is changed, where that is not held."""
+        self._lose_drawn()
+        return self.outbox.resume(wanted)
 
     def hand_over(self, link: Link, *, resumed: bool = False) -> None:
         """Attach a newer link, detaching the one before it, alive or not; `live` sees to the rest. Never waits.
@@ -215,7 +233,6 @@ class Connection:
         """
         previous, self._link = self._link, link
         self._links += 1
-        self._drawn.clear()
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         if previous is not None:
             previous.writer.draw_from(None)
@@ -231,6 +248,11 @@ class Connection:
         link.writer.draw_from(self._draw)
         link.writer.flush()
         self._change.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody can come back to it any more."""
+        return self._ended
 
     def end(self, close: CloseReason) -> None:
         """End it for good: say so on its link, and let nobody resume. Never waits."""
@@ -296,6 +318,7 @@ class Connection:
             if link is not self._reading:
                 self._tasks.start_soon(link.close)
             self._tell("disconnected", link.closed)
+        self._lose_drawn()
         self.outbox.clear()
         self._requests.cancel_all()
         self._tell("expired")

@@ -14,7 +14,7 @@ __all__ = ["Hooks", "Plugin"]
 
 log = logging.getLogger("trio_hub.peer")
 
-_LAST_MOMENTS = 4  # the one that was too many, `disconnected`, `expired`; and one that is never needed
+_LAST_MOMENTS = 8  # the one that was too many, and what follows on it until `expired`: five at most
 
 Plugin = object
 """Any object with some of these async methods, each called with the connection first:

@@ -66,9 +66,8 @@ class Tally:
 class Body:
     """An event encoded once, and shared by all who are owed it.
 
-    `size` is what it counts for in every bound, and in `tally` for as long as anybody holds it. `delivery` says what
-    may become of it while it is owed; from the time `expires_at` on it is of no use. Raises `Misuse` when the event
-    cannot be encoded.
+    `size` is what it counts for in every bound. `delivery` says what may become of it while it is owed; from the time
+    `expires_at` on it is of no use. Raises `Misuse` when the event cannot be encoded.
     """
 
     __slots__ = (
@@ -84,10 +83,8 @@ class Body:
         "size",
     )
 
-    def __init__(
-        self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf, tally: Tally | None = None
-    ) -> None:
-        self._tally: Tally | None = None  # until it is complete
+    def __init__(self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf) -> None:
+        self._tally: Tally | None = None
         members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
         if event.broadcast is not None:
             members += [b',"broadcast":', encode(event.broadcast)]
@@ -99,8 +96,11 @@ class Body:
         self._cbor: bytes | None = None
         self.delivery = delivery
         self.expires_at = expires_at
-        self.size = len(self._json) + _ENTRY_SIZE
-        if tally is not None:
+        self.size = len(self._json) + len(delivery.key or "") + _ENTRY_SIZE
+
+    def count_in(self, tally: Tally) -> None:
+        """Count in `tally` from now on, once, for as long as anybody holds it."""
+        if self._tally is None:
             tally.size += self.size
             self._tally = tally
 

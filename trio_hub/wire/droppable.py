@@ -16,21 +16,22 @@ __all__ = ["Droppable"]
 
 
 class Droppable:
-    """What the owed events allow. No owed event expires before `expiry`."""
+    """What the owed events allow. No owed event expires before `expiry`; what is dead has `dead_size` bytes."""
 
-    __slots__ = ("_dead", "_latest", "expiry")
+    __slots__ = ("_dead", "_latest", "dead_size", "expiry")
 
     def __init__(self, owed: Iterable[Body] = ()) -> None:
         self._latest: dict[str, Body] = {}  # by their key
         self._dead: set[Body] = set()
+        self.dead_size = 0
         self.expiry = math.inf
         for body in owed:
             self.note(body)
 
     @property
-    def dead(self) -> tuple[int, int]:
-        """How many are dead and still in the list, and their size."""
-        return len(self._dead), sum([body.size for body in self._dead])
+    def dead(self) -> int:
+        """How many are dead and still in the list."""
+        return len(self._dead)
 
     def note(self, body: Body) -> None:
         """Note that this event is owed."""
@@ -46,11 +47,13 @@ class Droppable:
     def bury(self, older: Body) -> None:
         """Note that this event is dead."""
         self._dead.add(older)
+        self.dead_size += older.size
 
     def sweep(self, owed: list[Body]) -> list[Body]:
         """Return the owed without what is dead, which is forgotten."""
         alive = [body for body in owed if body not in self._dead]
         self._dead.clear()
+        self.dead_size = 0
         return alive
 
     def written(self, bodies: Iterable[Body]) -> None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
@@ -136,13 +136,19 @@ class Outbox:
         return self._owed_size + self._kept_size
 
     @property
+    def holds_more_than_a_hello(self) -> bool:
+        """Whether there is anything that could be forgotten for the sake of others."""
+        return len(self.owed) + len(self._kept) > 1
+
+    @property
     def untouched(self) -> bool:
         """Whether the client has nothing of this id, not even the hello."""
         return self.next_number == 0
 
     def statistics(self) -> OutboxStatistics:
         """Return what is held at this moment."""
-        dead, dead_size = self._droppable.dead if self._droppable is not None else (0, 0)
+        droppable = self._droppable
+        dead, dead_size = (droppable.dead, droppable.dead_size) if droppable is not None else (0, 0)
         return OutboxStatistics(
             owed_count=len(self.owed) - dead,
             owed_size=self._owed_size - dead_size,
@@ -217,21 +223,23 @@ class Outbox:
 
     def _sweep(self) -> bool:
         """Take what is dead out of the list; False where there is nothing."""
-        count, size = self._droppable.dead if self._droppable is not None else (0, 0)
-        if self._droppable is not None and count:
-            self.owed = self._droppable.sweep(self.owed)
-            self._owed_size -= size
-        return count > 0
+        if self._droppable is None or not self._droppable.dead:
+            return False
+        self._owed_size -= self._droppable.dead_size
+        self.owed = self._droppable.sweep(self.owed)
+        return True
 
     def _drop(self, bodies: list[Body]) -> bool:
         """Owe these no more; False where there are none. To be called after a sweep."""
+        if not bodies:
+            return False
         for body in bodies:
             self._owed_size -= body.size
             self._lose(body)
         dropped = set(bodies)
         self.owed = [body for body in self.owed if body not in dropped]
         self._droppable = Droppable(self.owed)
-        return bool(bodies)
+        return True
 
     def _lose(self, body: Body) -> None:
         self._dropped += 1
@@ -241,7 +249,8 @@ class Outbox:
         """Owe no event any more that has expired by now."""
         if self._droppable is not None and self._droppable.expiry <= now:
             self._sweep()
-            self._drop([body for body in self.owed if body.expires_at <= now])
+            if not self._drop([body for body in self.owed if body.expires_at <= now]):
+                self._droppable = Droppable(self.owed)  # what would have expired was replaced
 
     @property
     def may_expire(self) -> bool:
@@ -350,18 +359,17 @@ class Outbox:
         self._sweep()
         self.owed[:0] = reversed(again)
         if self._droppable is not None or any(body.delivery is not MUST for body in again):
+            self._droppable = Droppable(self.owed)
             self._drop([body for body in self.owed if body.delivery.volatile])
+        if self._watched:
+            self._tell_written(self._kept)  # the client has them, whatever the last link's end left in doubt
         return True
 
     # -- being watched
 
     def watch(self, body: Body, heed: Heed) -> None:
-        """Have `heed` told what becomes of an event that is owed, until that is settled or `unwatch`."""
+        """Have `heed` told what becomes of an event that is owed, until that is settled."""
         self._watched[body] = heed
-
-    def unwatch(self, body: Body) -> None:
-        """Tell no more of this event."""
-        self._watched.pop(body, None)
 
     def _settle(self, body: Body, fate: Fate) -> None:
         """Tell what became of this event for good."""
@@ -370,7 +378,7 @@ class Outbox:
             if heed is not None:
                 heed(fate)
 
-    def _tell_written(self, bodies: Sequence[Body]) -> None:
+    def _tell_written(self, bodies: Iterable[Body]) -> None:
         for body in bodies:
             heed = self._watched.get(body)
             if heed is not None:
