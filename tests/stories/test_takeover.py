@@ -6,12 +6,15 @@ import pytest
 import trio
 
 from trio_hub import (
+    ClientOptions,
     CloseReason,
     Credentials,
     Event,
     Gap,
     HubOptions,
     LinkLost,
+    LinkOptions,
+    OpeningOptions,
     Reach,
     Refused,
     Session,
@@ -209,6 +212,25 @@ async def once(link):
             yield message
     except LinkLost:
         return
+
+
+@pytest.mark.parametrize("patience", [1, 3, 10])
+async def test_dials_that_were_given_up_and_come_through_later_do_no_harm(autojump_clock, patience):
+    """After a frost they all arrive at once, and whichever is served last takes over, though nobody is there."""
+    options = ClientOptions(
+        first_retry=1,
+        longest_retry=1,
+        opening=OpeningOptions(deadline=patience),
+        link=LinkOptions(ping_interval=1, pong_timeout=1),
+    )
+    async with open_world() as world, world.open_client(options=options) as client:
+        for n in range(10):
+            client.weather.stall()
+            await trio.sleep(15)
+            client.weather.mend()
+            await world.server.publish(Event("tick", n), to=everyone())
+            assert (await client.receive()).data == n
+        assert world.server.hub.statistics().gaps == 0
 
 
 async def test_an_id_that_ended_in_a_gap_still_leads_to_its_connection(autojump_clock):

@@ -30,6 +30,7 @@ class Weather:
         self._reach = reach
         self._bad = False
         self._lasting: list[Callable[[Cable], None]] = []
+        self._spoilt: list[Cable] = []  # older ones that are, too
         self._laid = False
         self.cable = Cable()
         self.dials = 0
@@ -44,6 +45,8 @@ class Weather:
         if self._bad:
             raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the weather is bad"))
         if self._laid:
+            if self._lasting:
+                self._spoilt.append(self.cable)
             self.cable = Cable()
             for spoil in self._lasting:
                 spoil(self.cable)
@@ -60,7 +63,9 @@ class Weather:
         """Make the weather good: cables can be laid, and nothing befalls what they carry."""
         self._bad = False
         self._lasting.clear()
-        self.cable.mend()
+        for cable in (*self._spoilt, self.cable):
+            cable.mend()
+        self._spoilt.clear()
 
     def cut_once(self) -> None:
         """Cut the cable; the next one may be laid at once."""
