@@ -38,7 +38,7 @@ async def answer_with_nonsense(server):
 async def say_a_frame_that_cannot_be(server):
     await server.accept(subprotocol="trio-hub.v1.json")
     await server.say(Frame(Opcode.TEXT, b"{}", reserved=4))
-    while await server.hear() != Frame.close(1002, "reserved bits are set, but no extension was agreed"):
+    while await server.hear() != Frame.close(1002, "reserved bits are set that no agreed extension has there"):
         pass
 
 

@@ -493,8 +493,16 @@ LIMITED = LinkOptions(max_message=1000, max_fragments=3)
 
 FAULTS = {
     "unmasked": (spoken(FIN | TEXT, b"hi", masked=False), 1002, "frame is not masked"),
-    "reserved bit 1": (spoken(0x40 | FIN | TEXT, b"hi"), 1002, "reserved bits are set, but no extension was agreed"),
-    "reserved bit 3": (spoken(0x10 | FIN | PING, b"hi"), 1002, "reserved bits are set, but no extension was agreed"),
+    "reserved bit 1": (
+        spoken(0x40 | FIN | TEXT, b"hi"),
+        1002,
+        "reserved bits are set that no agreed extension has there",
+    ),
+    "reserved bit 3": (
+        spoken(0x10 | FIN | PING, b"hi"),
+        1002,
+        "reserved bits are set that no agreed extension has there",
+    ),
     "unknown data opcode": (spoken(FIN | 3, b"hi"), 1002, "opcode 3 is not known"),
     "unknown control opcode": (spoken(FIN | 11, b"hi"), 1002, "opcode 11 is not known"),
     "long ping": (spoken(FIN | PING, b"x" * 126), 1002, "control frame of 126 bytes"),

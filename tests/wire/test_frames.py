@@ -19,7 +19,9 @@ from websockets.protocol import Protocol as IndependentPeer
 
 from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseReason
-from trio_hub.wire.frames import FrameReader, Ping, Pong, close_frame, frame, message_frame
+from trio_hub.options import CompressionOptions
+from trio_hub.wire.deflate import Deflater, Inflater
+from trio_hub.wire.frames import DEFLATED, FrameReader, Ping, Pong, close_frame, frame, message_frame
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
@@ -52,6 +54,17 @@ def spoken(first: int, payload: bytes = b"", *, masked: bool) -> bytes:
 
 def reader_of(*, masked: bool, max_message: int = 100_000, max_fragments: int = 16) -> FrameReader:
     return FrameReader(masked=masked, max_message=max_message, max_fragments=max_fragments)
+
+
+DEFLATER = Deflater(15, CompressionOptions(above=0))
+HELLO = bytes.fromhex("f2 48 cd c9 c9 07 00")
+"""What Hello is deflated (RFC 7692 section 7.2.3.1)."""
+
+
+def inflating_reader_of(*, masked: bool, max_message: int = 100_000) -> FrameReader:
+    """Return a reader for a link that has agreed to compression."""
+    inflater = Inflater(15, max_message, keeps_context=False)
+    return FrameReader(masked=masked, max_message=max_message, max_fragments=16, inflater=inflater)
 
 
 def fault_of(reader: FrameReader, data: bytes) -> PeerFault:
@@ -533,6 +546,100 @@ def test_garbage_raises_nothing_but_faults_and_is_never_hoarded(pieces, masked, 
             received = reader.feed(piece)
             assert all(len(item) <= max_message for item in received if isinstance(item, (str, bytes)))
         assert held(reader) <= max_message + 14 + 125  # a header, and a ping between two fragments
+
+
+# -- deflated messages --------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_deflated_where_that_makes_it_smaller():
+    assert message_frame("Hello" * 9, deflater=DEFLATER)[:1] == b"\xc1"
+    assert message_frame(b"Hello" * 9, deflater=DEFLATER)[:1] == b"\xc2"
+    assert message_frame(b"Hello" * 9, mask=True, deflater=DEFLATER)[:1] == b"\xc2"
+    assert message_frame(bytes(range(256)), deflater=DEFLATER) == message_frame(bytes(range(256)))
+
+
+def test_small_messages_are_left_alone():
+    deflater = Deflater(15, CompressionOptions(above=100))
+    assert message_frame("x" * 99, deflater=deflater) == message_frame("x" * 99)
+    assert len(message_frame("x" * 100, deflater=deflater)) < 20
+
+
+@both_roles
+def test_the_deflated_hello_is_understood_whole_and_in_fragments(masked):
+    reader = inflating_reader_of(masked=masked)
+    assert reader.feed(spoken(FIN | DEFLATED | TEXT, HELLO, masked=masked)) == ["Hello"]
+    begun = spoken(DEFLATED | TEXT, HELLO[:3], masked=masked) + spoken(FIN | PING, b"?", masked=masked)
+    assert reader.feed(begun) == [Ping(b"?")]
+    assert reader.feed(spoken(CONT, b"", masked=masked)) == []
+    assert reader.feed(spoken(FIN | CONT, HELLO[3:], masked=masked)) == ["Hello"]
+
+
+@both_roles
+def test_what_is_not_deflated_may_come_between(masked):
+    reader = inflating_reader_of(masked=masked)
+    plain, deflated = spoken(FIN | TEXT, HELLO[-1:], masked=masked), spoken(FIN | DEFLATED | TEXT, HELLO, masked=masked)
+    assert reader.feed(plain + deflated + plain) == ["\x00", "Hello", "\x00"]
+
+
+@both_roles
+@pytest.mark.parametrize(
+    ("begun", "first"),
+    [
+        pytest.param(None, FIN | DEFLATED | PING, id="ping"),
+        pytest.param(None, FIN | DEFLATED | CLOSE, id="close"),
+        pytest.param(DEFLATED | TEXT, FIN | DEFLATED | CONT, id="second fragment"),
+        pytest.param(TEXT, FIN | DEFLATED | CONT, id="second fragment of plain text"),
+        pytest.param(None, FIN | DEFLATED | 0x20 | TEXT, id="and RSV2"),
+        pytest.param(None, FIN | 0x10 | TEXT, id="RSV3"),
+    ],
+)
+def test_only_a_messages_first_frame_may_say_that_it_is_deflated(masked, begun, first):
+    """RFC 7692 section 6."""
+    reader = inflating_reader_of(masked=masked)
+    if begun is not None:
+        reader.feed(spoken(begun, masked=masked))
+    fault = fault_of(reader, spoken(first, masked=masked))
+    assert (fault.code, fault.reason) == (1002, "reserved bits are set that no agreed extension has there")
+
+
+@both_roles
+def test_a_message_that_inflates_to_too_much_is_refused(masked):
+    written = message_frame(bytes(1001), mask=masked, deflater=DEFLATER)
+    fault = fault_of(inflating_reader_of(masked=masked, max_message=1000), written)
+    assert (fault.code, fault.reason) == (1009, "message inflates to more than 1000 bytes")
+
+
+@both_roles
+def test_deflated_text_that_is_no_utf8_is_refused_with_the_fragment_that_shows_it(masked):
+    deflated = DEFLATER.deflate(b"good \xff bad")
+    reader = inflating_reader_of(masked=masked)
+    fault = fault_of(reader, spoken(DEFLATED | TEXT, deflated, masked=masked))
+    assert (fault.code, fault.reason) == (1007, "text is not UTF-8: invalid start byte")
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    messages=st.lists(st.tuples(st.text(max_size=400) | st.binary(max_size=400), st.booleans()), max_size=5),
+    cut=st.integers(1, 100),
+    masked=st.booleans(),
+    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=8),
+)
+def test_whatever_is_deflated_comes_out_the_same_however_it_was_fragmented_and_split(messages, cut, masked, sizes):
+    written = b"".join(
+        in_fragments(message, cut, masked=masked) if deflated else message_frame(message, mask=masked)
+        for message, deflated in messages
+    )
+    reader = inflating_reader_of(masked=masked)
+    received = [item for piece in split(written, sizes) for item in reader.feed(piece)]
+    assert received == [message for message, _ in messages]
+    assert not reader.midway
+
+
+def in_fragments(message: str | bytes, cut: int, *, masked: bool) -> bytes:
+    """Return a message deflated, in two frames."""
+    deflated = DEFLATER.deflate(message if isinstance(message, bytes) else message.encode())
+    first = frame(DEFLATED | (BINARY if isinstance(message, bytes) else TEXT), deflated[:cut], mask=masked, fin=False)
+    return first + frame(CONT, deflated[cut:], mask=masked)
 
 
 # -- an independent peer: the websockets library ----------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 How reading works. A read from the network holds many frames, or part of one. `FrameReader.feed` takes it whole and
 returns every message that is complete by then; a loop without calls cuts frames, and everything rare (fragments,
-control frames, faults) leaves that loop by a method. What is left of an unfinished frame waits until enough bytes
-are there for it, so it is looked at again only once, however small the reads.
+control frames, what is deflated, faults) leaves that loop by a method. What is left of an unfinished frame waits until
+enough bytes are there for it, so it is looked at again only once, however small the reads.
 
 A frame is refused as soon as its header is known, so a peer that declares 4 GB costs us its header. A fault is
 raised only after the messages before it have been returned: what was said properly counts.
@@ -23,10 +23,12 @@ import attrs
 
 from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.masking import apply_mask
 
 __all__ = [
     "BINARY",
+    "DEFLATED",
     "PING",
     "PONG",
     "TEXT",
@@ -46,6 +48,8 @@ BINARY: Final = 0x2
 CLOSE: Final = 0x8
 PING: Final = 0x9
 PONG: Final = 0xA
+DEFLATED: Final = 0x40
+"""The reserved bit RSV1: the first frame of a compressed message has it (RFC 7692 section 6)."""
 
 _WHOLE_TEXT: Final = 0x80 | TEXT
 _WHOLE_BINARY: Final = 0x80 | BINARY
@@ -99,15 +103,24 @@ def frame_head(first: int, size: int) -> bytes:
     return struct.pack(">BBQ", first, 127, size)
 
 
-def message_frame(message: str | bytes, *, mask: bool = False) -> bytes:
-    """Return a whole message in one frame: text for `str`, binary for `bytes`.
+def message_frame(message: str | bytes, *, mask: bool = False, deflater: Deflater | None = None) -> bytes:
+    """Return a whole message in one frame: text for `str`, binary for `bytes`; deflated where that makes it smaller.
 
     Raises `Misuse` for text with lone surrogates.
     """
-    if isinstance(message, bytes):
-        return frame(BINARY, message, mask=mask)
+    opcode = BINARY
+    if isinstance(message, str):
+        opcode, message = TEXT, _utf8(message)
+    if deflater is not None and len(message) >= deflater.options.above:
+        deflated = deflater.deflate(message)
+        if len(deflated) < len(message):
+            return frame(DEFLATED | opcode, deflated, mask=mask)
+    return frame(opcode, message, mask=mask)
+
+
+def _utf8(text: str) -> bytes:
     try:
-        return frame(TEXT, message.encode(), mask=mask)
+        return text.encode()
     except UnicodeEncodeError as error:
         raise Misuse(f"the text cannot be sent as UTF-8: {error.reason}") from error
 
@@ -129,11 +142,15 @@ def close_frame(close: CloseReason, *, mask: bool = False) -> bytes:
 
 
 class _Unfinished:
-    """A fragmented message under way. Text is decoded as it comes, so that a fault is found at once."""
+    """A message under way, in fragments or deflated. Its `size` is that of its frames.
 
-    __slots__ = ("_decode", "_parts", "count", "size")
+    What is deflated is inflated as it comes, and text is decoded, so that a fault is found at once.
+    """
 
-    def __init__(self, opcode: int) -> None:
+    __slots__ = ("_decode", "_inflater", "_parts", "count", "size")
+
+    def __init__(self, opcode: int, inflater: Inflater | None) -> None:
+        self._inflater = inflater
         self._decode = codecs.getincrementaldecoder("utf-8")().decode if opcode == TEXT else None
         self._parts: list[str] | list[bytes] = []
         self.count = 0
@@ -142,6 +159,8 @@ class _Unfinished:
     def add(self, payload: bytes, *, last: bool) -> None:
         self.count += 1
         self.size += len(payload)
+        if self._inflater is not None:
+            payload = self._inflater.inflate(payload, last=last)
         self._parts.append(self._decode(payload, last) if self._decode else payload)  # type: ignore[arg-type]
 
     def whole(self) -> str | bytes:
@@ -151,12 +170,14 @@ class _Unfinished:
 class FrameReader:
     """Cuts what a peer sends into messages.
 
-    `masked` says whether the peer must mask: True for a server's reader, False for a client's.
+    `masked` says whether the peer must mask: True for a server's reader, False for a client's. `inflater` is for what
+    was deflated, where the ends have agreed on that.
     """
 
     __slots__ = (
         "_ended",
         "_fault",
+        "_inflater",
         "_masked",
         "_max_fragments",
         "_max_message",
@@ -165,8 +186,9 @@ class FrameReader:
         "_wanted",
     )
 
-    def __init__(self, *, masked: bool, max_message: int, max_fragments: int) -> None:
+    def __init__(self, *, masked: bool, max_message: int, max_fragments: int, inflater: Inflater | None = None) -> None:
         self._masked = masked
+        self._inflater = inflater
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._waiting = bytearray()  # a frame that is not all there
@@ -247,8 +269,8 @@ class FrameReader:
     def _check(self, first: int, size: int) -> None:
         """Refuse a frame that may not come, or not now, by its header alone (sections 5.2, 5.4, 5.5)."""
         opcode, unfinished = first & 0x0F, self._unfinished
-        if first & 0x70:
-            raise PeerFault(CloseCode.PROTOCOL_ERROR, "reserved bits are set, but no extension was agreed")
+        if first & 0x70 and not (first & 0x70 == DEFLATED and self._inflater and opcode in (TEXT, BINARY)):
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "reserved bits are set that no agreed extension has there")
         if opcode > PONG or BINARY < opcode < CLOSE:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"opcode {opcode} is not known")
         if opcode >= CLOSE:
@@ -267,7 +289,7 @@ class FrameReader:
             raise PeerFault(CloseCode.POLICY, f"message has more than {self._max_fragments} fragments")
 
     def _take(self, first: int, payload: bytes, received: list[Received]) -> None:
-        """Take a control frame, or one fragment; the last fragment completes its message."""
+        """Take a control frame, or one fragment; the last fragment, which may be the first, completes its message."""
         opcode = first & 0x0F
         if opcode == PING:
             received.append(Ping(payload))
@@ -277,7 +299,8 @@ class FrameReader:
             received.append(_close_reason(payload))
             self._ended = True
         else:
-            message = self._unfinished = self._unfinished or _Unfinished(opcode)
+            inflater = self._inflater if first & DEFLATED else None
+            message = self._unfinished = self._unfinished or _Unfinished(opcode, inflater)
             last = first > 127
             try:
                 message.add(payload, last=last)
