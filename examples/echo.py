@@ -10,7 +10,7 @@ from functools import partial
 
 import trio
 
-from trio_hub import Link, LinkOptions, serve_links
+from trio_hub import CompressionOptions, Link, LinkOptions, serve_links
 
 
 async def echo(link: Link) -> None:
@@ -31,6 +31,11 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--max-message", type=int, default=usual.max_message, help="in bytes")
     parser.add_argument("--max-fragments", type=int, default=usual.max_fragments, help="of one message")
+    parser.add_argument("--compress", action="store_true", help="where clients offer it")
     said = parser.parse_args()
-    options = LinkOptions(max_message=said.max_message, max_fragments=said.max_fragments)
+    options = LinkOptions(
+        max_message=said.max_message,
+        max_fragments=said.max_fragments,
+        compression=CompressionOptions() if said.compress else None,
+    )
     trio.run(main, said.host, said.port, options)

@@ -7,11 +7,11 @@ import trio_hub.broker
 import trio_hub.testing
 
 NAMES = """
-    Authenticate Client ClientOptions CloseCode CloseReason Closed Connected Connection Credentials Delivery Editor
-    Event Gap Hub HubError HubOptions HubStatistics Link LinkLost LinkOptions Lost MayPublish MaySubscribe Misuse
-    OpeningOptions OutboxOptions OutcomeUnknown PeerFault Position Published Question Reach Refused RequestFailed
-    Router Server Session Target __version__ anybody connection everyone expires guests known_tokens latest must
-    nobody open_client open_link open_unix_listener serve_links topic user volatile
+    Authenticate Client ClientOptions CloseCode CloseReason Closed CompressionOptions Connected Connection Credentials
+    Delivery Editor Event Gap Hub HubError HubOptions HubStatistics Link LinkLost LinkOptions Lost MayPublish
+    MaySubscribe Misuse OpeningOptions OutboxOptions OutcomeUnknown PeerFault Position Published Question Reach
+    Refused RequestFailed Router Server Session Target __version__ anybody connection everyone expires guests
+    known_tokens latest must nobody open_client open_link open_unix_listener serve_links topic user volatile
 """.split()
 
 

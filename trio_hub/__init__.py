@@ -34,7 +34,7 @@ from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.messages import CloseCode, CloseReason, Event
-from trio_hub.options import ClientOptions, HubOptions, LinkOptions, OpeningOptions, OutboxOptions
+from trio_hub.options import ClientOptions, CompressionOptions, HubOptions, LinkOptions, OpeningOptions, OutboxOptions
 from trio_hub.peer.client import Client, open_client
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.lifeline import Connected, Lost
@@ -52,6 +52,7 @@ __all__ = [
     "CloseCode",
     "CloseReason",
     "Closed",
+    "CompressionOptions",
     "Connected",
     "Connection",
     "Credentials",

@@ -11,13 +11,16 @@ import trio_websocket
 import websockets.trio.client
 import websockets.trio.server
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 
 from trio_hub.errors import LinkLost, Refused
 from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, connect, open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.messages import CloseReason
+from trio_hub.options import CompressionOptions, LinkOptions
 
+COMPRESSED = LinkOptions(compression=CompressionOptions())
 MESSAGES = [
     "",
     "grüße €",
@@ -53,11 +56,11 @@ class Echo:
 
 
 @asynccontextmanager
-async def ours():
+async def ours(options: LinkOptions | None = None):
     """Serve links of ours; yield the URL and the server."""
     echo = Echo()
     async with trio.open_nursery() as tasks:
-        (listener,) = await tasks.start(serve_links, echo)
+        (listener,) = await tasks.start(partial(serve_links, echo, options=options))
         with trio.fail_after(10):
             yield f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/", echo
         tasks.cancel_scope.cancel()
@@ -66,7 +69,7 @@ async def ours():
 # -- websockets as the client
 
 compressions = pytest.mark.parametrize("compression", [None, "deflate"])
-"""It offers compression unless told not to; we agree to none."""
+"""It offers compression unless told not to; we agree to none unless told to."""
 
 
 def websockets_client(url: str, **more):
@@ -79,6 +82,49 @@ async def test_a_websockets_client_hears_its_own_words(message, compression):
     async with ours() as (url, _), websockets_client(url, compression=compression) as client:
         await client.send(message)
         assert await client.recv() == message
+
+
+@pytest.mark.parametrize(
+    "offer",
+    [
+        {},
+        {"server_no_context_takeover": True},
+        {"client_no_context_takeover": True},
+        {"server_max_window_bits": 9},
+        {"client_max_window_bits": 9},
+        {"client_max_window_bits": None},
+    ],
+    ids=str,
+)
+async def test_a_websockets_client_hears_its_own_words_compressed(offer):
+    offers = [ClientPerMessageDeflateFactory(**offer)]
+    async with ours(COMPRESSED) as (url, _), websockets_client(url, extensions=offers) as client:
+        (agreed,) = client.protocol.extensions
+        assert agreed.remote_no_context_takeover
+        for message in MESSAGES * 2:
+            await client.send(message)
+            assert await client.recv() == message
+        await client.send(["one ", "", "two ", "thr\u00e9e"])
+        assert await client.recv() == "one two thrée"
+
+
+async def test_a_websockets_client_whose_offers_we_decline_is_served_without():
+    offers = [ClientPerMessageDeflateFactory(server_max_window_bits=8)]
+    async with ours(COMPRESSED) as (url, _), websockets_client(url, extensions=offers) as client:
+        assert client.protocol.extensions == []
+        await client.send("x" * 1000)
+        assert await client.recv() == "x" * 1000
+
+
+async def test_a_websockets_client_with_a_bomb_is_told_that_its_message_is_too_large():
+    async with ours(COMPRESSED) as (url, _), websockets_client(url, compression="deflate") as client:
+        await client.send(bytes(2**26))
+        with pytest.raises(ConnectionClosed) as caught:
+            await client.recv()
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (
+            1009,
+            "message inflates to more than 1048576 bytes",
+        )
 
 
 async def test_a_websockets_client_may_speak_in_fragments():
@@ -165,6 +211,33 @@ async def test_a_websockets_server_gives_our_words_back(message):
     async with websockets_server() as url, open_link(url) as link:
         await link.send(message)
         assert await link.receive() == [message]
+
+
+@pytest.mark.parametrize(
+    "agreed",
+    [
+        {},
+        {"server_no_context_takeover": True, "client_no_context_takeover": True},
+        {"server_max_window_bits": 9, "client_max_window_bits": 9},
+    ],
+    ids=str,
+)
+async def test_a_websockets_server_gives_our_words_back_compressed(agreed):
+    extensions = [ServerPerMessageDeflateFactory(**agreed)]
+    async with websockets_server(extensions=extensions) as url, open_link(url, options=COMPRESSED) as link:
+        assert link.compression is not None
+        for message in MESSAGES * 2:  # where context is kept, the second time leans on the first
+            await link.send(message)
+            assert await link.receive() == [message]
+        await link.send("fragments")
+        assert await link.receive() == ["one two three"]
+
+
+async def test_a_websockets_server_may_agree_to_no_compression():
+    async with websockets_server(compression=None) as url, open_link(url, options=COMPRESSED) as link:
+        assert link.compression is None
+        await link.send("x" * 1000)
+        assert await link.receive() == ["x" * 1000]
 
 
 async def test_a_websockets_server_may_speak_in_fragments_and_ping():

@@ -18,10 +18,11 @@ from trio_hub.link.heads import HTTPFault, check_upgrade, read_head
 from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, accept_link, connect, dial, open_link, request_link
 from trio_hub.link.serving import serve_links
-from trio_hub.options import LinkOptions, OpeningOptions
-from trio_hub.testing import Cable, CableListener, upgrade_response
+from trio_hub.options import CompressionOptions, LinkOptions, OpeningOptions
+from trio_hub.testing import Cable, CableListener, ScriptedServer, upgrade_response
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
+COMPRESSED = LinkOptions(compression=CompressionOptions())
 OPENING = OpeningOptions(deadline=10, head_size=4096, head_count=20, body_size=10_000)
 
 
@@ -103,15 +104,16 @@ async def open_door(handler=echo, opening: OpeningOptions = OPENING):
 
 
 @asynccontextmanager
-async def opened(near: trio.abc.Stream, far: trio.abc.Stream, **asked):
+async def opened(near: trio.abc.Stream, far: trio.abc.Stream, *, serving: LinkOptions | None = None, **asked):
     """Upgrade a pair of streams, and yield the client's and the server's link."""
     links = {}
 
     async def accept() -> None:
         head = await read_head(far, OPENING)
         links["head"] = head
+        subprotocol = next(iter(head.subprotocols), None)
         links["server"] = await accept_link(
-            far, head, subprotocol=next(iter(head.subprotocols), None), headers={"X-Served-By": "us"}
+            far, head, subprotocol=subprotocol, headers={"X-Served-By": "us"}, options=serving
         )
 
     async with trio.open_nursery() as tasks:
@@ -142,6 +144,27 @@ async def test_no_subprotocol_is_none(autojump_clock):
     cable = Cable()
     async with opened(cable.near, cable.far) as (client, server, _):
         assert client.subprotocol is server.subprotocol is None
+
+
+async def test_both_roles_agree_on_compression_where_both_want_it(autojump_clock):
+    cable = Cable()
+    async with opened(cable.near, cable.far, serving=COMPRESSED, options=COMPRESSED) as (client, server, _):
+        assert client.compression == server.compression is not None
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(client.writer.run)
+            for message in ("x" * 10_000, bytes(10_000), "small"):
+                await client.send(message)
+                assert await server.receive() == [message]
+            assert client.writer.written < 1000
+            tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("serving", "asking"), [(COMPRESSED, None), (None, COMPRESSED)], ids=["server", "client"])
+async def test_nothing_is_compressed_where_only_one_wants_it(serving, asking, autojump_clock):
+    cable = Cable()
+    async with opened(cable.near, cable.far, serving=serving, options=asking) as (client, server, head):
+        assert client.compression is server.compression is None
+        assert ("sec-websocket-extensions" in head.headers) is (asking is not None)
 
 
 async def test_open_link_and_serve_links_meet_over_a_real_socket():
@@ -560,6 +583,25 @@ async def test_what_is_no_answer_is_a_lost_link(answer, hang_up, autojump_clock)
     assert not isinstance(lost, Refused)
     assert lost.close.reason
     assert trio.current_time() <= OPENING.deadline
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        (None, "permessage-deflate"),
+        (COMPRESSED, "x-another"),
+        (COMPRESSED, "permessage-deflate, permessage-deflate"),
+        (COMPRESSED, "permessage-deflate; client_max_window_bits=8"),
+        (COMPRESSED, "permessage-deflate\r\nsec-websocket-extensions: x-another"),
+    ],
+)
+async def test_an_extension_that_was_not_offered_is_no_answer(options, answer, autojump_clock):
+    cable = Cable()
+    server = ScriptedServer(cable.far)
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(partial(server.accept, headers={"Sec-WebSocket-Extensions": answer}))
+        with pytest.raises(LinkLost, match="the upgrade failed"):
+            await request_link(cable.near, host="memory", resource="/", options=options)
 
 
 @pytest.mark.parametrize(

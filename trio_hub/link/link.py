@@ -22,6 +22,7 @@ from trio_hub.link.transport import transport_for
 from trio_hub.link.writer import Writer
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions
+from trio_hub.wire.deflate import Deflater, Parameters
 from trio_hub.wire.frames import PING, PONG, FrameReader, Ping, Received, close_frame, frame, message_frame
 
 __all__ = ["Link"]
@@ -30,8 +31,9 @@ __all__ = ["Link"]
 class Link:
     """One WebSocket. ``async for message in link`` yields `str` for text and `bytes` for binary, until it ends.
 
-    `client` says which end this is, `unread` are bytes that came right behind the upgrade, `subprotocol` is what was
-    agreed. `writer` takes frames that are finished already; `send` is for everybody else.
+    `client` says which end this is, `unread` are bytes that came right behind the upgrade, `subprotocol` and
+    `compression` are what was agreed. `writer` takes frames that are finished already, made with `deflater` where there
+    is one; `send` is for everybody else.
 
     `closed` is None while the link lives, then the reason of its end. For the heart: `listening` says that somebody
     waits for the peer, `heard` is set by whatever comes in (the heart clears it), `received` counts messages, `midway`
@@ -45,10 +47,12 @@ class Link:
         client: bool,
         unread: bytes = b"",
         subprotocol: str | None = None,
+        compression: Parameters | None = None,
         options: LinkOptions | None = None,
     ) -> None:
         self.options = options = options or LinkOptions()
         self.subprotocol = subprotocol
+        self.compression = compression
         self.closed: CloseReason | None = None
         self.listening = False
         self.heard = False
@@ -56,8 +60,15 @@ class Link:
         self._client = client
         self._transport = transport_for(stream)
         self.writer = Writer(self._transport, options, self._die)
+        self.deflater: Deflater | None = None
+        inflater = None
+        if compression is not None:
+            self.deflater, inflater = compression.carried_out(options, client=client)
         self._frames = FrameReader(
-            masked=not client, max_message=options.max_message, max_fragments=options.max_fragments
+            masked=not client,
+            max_message=options.max_message,
+            max_fragments=options.max_fragments,
+            inflater=inflater,
         )
         self._unread = unread
         self._held_back: deque[str | bytes] = deque()
@@ -164,13 +175,13 @@ class Link:
         await self.writer.wait_for_room()
         if self.closed is not None:
             raise LinkLost(self.closed)
-        self.writer.post(message_frame(message, mask=self._client))
+        self.writer.post(message_frame(message, mask=self._client, deflater=self.deflater))
         self.writer.flush()
         await trio.lowlevel.cancel_shielded_checkpoint()  # the message is taken: too late to be cancelled
 
     def post(self, message: str | bytes) -> None:
         """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""
-        self.writer.post(message_frame(message, mask=self._client))
+        self.writer.post(message_frame(message, mask=self._client, deflater=self.deflater))
 
     def ping(self) -> None:
         """Ask for a sign of life. Never waits."""

@@ -3,11 +3,15 @@
 trio-websocket is given a stream of ours that shows it the head and nothing behind it. Its reader then waits on that
 stream for ever, so its nursery can be cancelled without losing a byte: the socket is ours, and what came right
 behind the head is the link's `unread`.
+
+Extensions are between us and the peer: the header that speaks of them is added to the head that trio-websocket writes,
+and taken out of the one that it is shown.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,21 +24,24 @@ import h11
 import trio
 import trio_websocket
 
-from trio_hub.errors import LinkLost, Misuse, Refused
+from trio_hub.errors import LinkLost, Misuse, PeerFault, Refused
 from trio_hub.link.heads import RequestHead, check_upgrade
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
+from trio_hub.wire.deflate import OFFER, Parameters, agreed_in, answer_to
 
 __all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link", "request_link"]
 
 _HEAD_END = b"\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101"
+_EXTENSIONS = "Sec-WebSocket-Extensions"
+_EXTENSIONS_LINE = re.compile(rb"\r\n%s:([^\r\n]*)(?=\r\n)" % _EXTENSIONS.encode(), re.IGNORECASE)
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-_NO_UPGRADE = (*_BROKEN, trio_websocket.HandshakeError, h11.ProtocolError, UnicodeError)
-"""What trio-websocket and the libraries below it raise where a server's answer is no proper one."""
+_NO_UPGRADE = (*_BROKEN, trio_websocket.HandshakeError, h11.ProtocolError, UnicodeError, PeerFault)
+"""What trio-websocket, the libraries below it and we raise where a server's answer is no proper one."""
 
 
 class _HandshakeStream(trio.abc.Stream):
@@ -83,11 +90,16 @@ class _Request(_HandshakeStream):
 
 
 class _Response(_HandshakeStream):
-    """The client's: the head of the response, if it switches protocols. Otherwise it is kept in `rest`, whole."""
+    """The client's: the head of the response, if it switches protocols. Otherwise it is kept in `rest`, whole.
 
-    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head_size: int) -> None:
+    Where extensions were offered, `extensions` is what the server says to that.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head_size: int, *, offered: bool) -> None:
         super().__init__(stream, stop)
         self._head_size = head_size
+        self._offered = offered
+        self.extensions = ""
         self.rest = b""
         self._shown = False
 
@@ -108,13 +120,17 @@ class _Response(_HandshakeStream):
             end = self.rest.find(_HEAD_END) + len(_HEAD_END)
             if end >= len(_HEAD_END) and self.rest.startswith(_SWITCHING):
                 head, self.rest, self._shown = self.rest[:end], self.rest[end:], True
-                return head
+                return self._without_extensions(head) if self._offered else head
             if not data or end >= len(_HEAD_END):
                 break
         if not self._shown:
             self._stop()
         await trio.sleep_forever()
         raise AssertionError  # pragma: no cover
+
+    def _without_extensions(self, head: bytes) -> bytes:
+        self.extensions = b",".join(_EXTENSIONS_LINE.findall(head)).decode("latin-1").strip()
+        return _EXTENSIONS_LINE.sub(b"", head)
 
 
 async def accept_link(
@@ -133,7 +149,8 @@ async def accept_link(
     check_upgrade(head)
     if subprotocol is not None and subprotocol not in head.subprotocols:
         raise Misuse(f"the client did not offer the subprotocol {subprotocol!r}")
-    extra = _encoded(headers)
+    agreed = answer_to(head.headers.get(_EXTENSIONS.lower(), "")) if options and options.compression else None
+    extra = _encoded(headers, agreed)
     accepted = False
     try:
         async with open_tasks() as tasks:
@@ -145,7 +162,7 @@ async def accept_link(
         raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream broke during the upgrade")) from error
     if not accepted:  # trio-websocket has answered with a refusal of its own
         raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the upgrade was malformed"))
-    return Link(stream, client=False, unread=head.rest, subprotocol=subprotocol, options=options)
+    return Link(stream, client=False, unread=head.rest, subprotocol=subprotocol, compression=agreed, options=options)
 
 
 async def request_link(
@@ -164,11 +181,12 @@ async def request_link(
     answer. The deadline is the caller's. If cancelled, close the stream.
     """
     opening = opening or OpeningOptions()
-    extra = _encoded(headers)
+    offer = OFFER if options and options.compression else None
+    extra = _encoded(headers, offer)
     connection: trio_websocket.WebSocketConnection | None = None
     try:
         async with open_tasks() as tasks:
-            response = _Response(stream, tasks.cancel_scope.cancel, opening.head_size)
+            response = _Response(stream, tasks.cancel_scope.cancel, opening.head_size, offered=offer is not None)
             connection = await trio_websocket.wrap_client_stream(
                 tasks,
                 cast("trio.SocketStream", response),  # any stream will do
@@ -178,16 +196,20 @@ async def request_link(
                 extra_headers=extra,
             )
             tasks.cancel_scope.cancel()
+        agreed = agreed_in(response.extensions) if response.extensions else None
     except _NO_UPGRADE as error:
         raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"the upgrade failed: {error!r}")) from error
     if connection is None:
         raise await _refusal(stream, response.rest, opening)
-    return Link(stream, client=True, unread=response.rest, subprotocol=connection.subprotocol, options=options)
+    subprotocol = connection.subprotocol
+    return Link(stream, client=True, unread=response.rest, subprotocol=subprotocol, compression=agreed, options=options)
 
 
-def _encoded(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
-    """Return the headers as bytes. Raises `Misuse` for what cannot stand in one."""
+def _encoded(headers: Mapping[str, str] | None, compression: Parameters | None) -> list[tuple[bytes, bytes]]:
+    """Return the headers as bytes, that of extensions among them. Raises `Misuse` for what cannot stand in one."""
     encoded = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    if compression is not None:
+        encoded.append((_EXTENSIONS.encode(), str(compression).encode()))
     try:
         h11.Request(method="GET", target="/", headers=[(b"Host", b"-"), *encoded])
     except h11.LocalProtocolError as error:
