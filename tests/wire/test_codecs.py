@@ -20,7 +20,9 @@ from trio_hub.messages import (
     Request,
     Resumed,
 )
-from trio_hub.wire.codecs import CODECS, COMPAT, V1_CBOR, V1_JSON, Body
+from trio_hub.options import CompressionOptions
+from trio_hub.wire.codecs import CODECS, COMPAT, V1_CBOR, V1_JSON, Body, Tally
+from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.frames import FrameReader
 
 both_spellings = pytest.mark.parametrize("codec", [COMPAT, V1_JSON], ids=["compat", "v1"])
@@ -30,7 +32,8 @@ TOWN = Event("posted", {"text": "hüllo"}, {"topic": "town"})
 
 def frames_in(written: bytes) -> list[str]:
     """Return the text frames in what a server wrote, as any client would read them."""
-    reader = FrameReader(masked=False, max_message=10_000_000, max_fragments=1)
+    inflater = Inflater(15, 10_000_000, keeps_context=False)
+    reader = FrameReader(masked=False, max_message=10_000_000, max_fragments=1, inflater=inflater)
     received = reader.feed(written)
     assert not reader.midway
     assert all(type(text) is str for text in received)
@@ -116,6 +119,75 @@ def test_recipients_share_a_compat_frame_up_to_its_number():
     COMPAT.frames([body], 10)
     assert body.compat_beginning(3) is body.compat_beginning(3)
     assert COMPAT.frames([body], 99) == body.compat_beginning(3) + b"99}"
+
+
+# -- events, compressed
+
+LONG = Event("posted", {"text": "the same again, " * 40, "rate": "100 %d"}, {"topic": "town"})
+
+
+class CountingDeflater:
+    """Notes what it deflates."""
+
+    options = CompressionOptions(above=100)
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+
+    def deflate(self, payload: bytes) -> bytes:
+        self.payloads.append(payload)
+        return Deflater(15, self.options).deflate(payload)
+
+
+@both_spellings
+def test_a_body_is_deflated_once_for_every_number_and_recipient(codec):
+    deflater = CountingDeflater()
+    bodies = [Body(LONG), Body(LONG)]
+    for first in (1, 9, 10, 99, 1000):
+        for owed in (bodies, bodies[:1], bodies * 3):
+            heard = frames_in(codec.frames_with(deflater)(owed, first))
+            assert [codec.from_server(text)[0].data for text in heard] == [LONG.data] * len(owed)
+    assert len(deflater.payloads) == 2
+
+
+def test_what_differs_between_compressed_recipients_is_only_the_number():
+    frames = COMPAT.frames_with(CountingDeflater())
+    body = Body(LONG)
+    nine, ten, eleven = (frames([body], number) for number in (9, 10, 11))
+    assert len(nine) < len(COMPAT.frames([body], 9)) / 5
+    assert ten.removesuffix(b"10}\x00") == eleven.removesuffix(b"11}\x00")
+    assert [json.loads(text)["seq"] for text in frames_in(nine + ten + eleven)] == [9, 10, 11]
+
+
+@both_spellings
+def test_small_bodies_are_left_alone_also_beside_others(codec):
+    deflater = CountingDeflater()
+    bodies = [Body(TOWN), Body(LONG), Body(TOWN)]
+    written = codec.frames_with(deflater)(bodies, 5)
+    assert codec.frames([bodies[0]], 5) in written
+    assert [json.loads(text)["data"] for text in frames_in(written)] == [TOWN.data, LONG.data, TOWN.data]
+    assert len(deflater.payloads) == 1
+
+
+@both_spellings
+def test_other_windows_have_frames_of_their_own(codec):
+    body = Body(Event("e", [str(number) for number in range(1000)]))
+    wide, narrow = (codec.frames_with(Deflater(bits, CompressionOptions()))([body], 3) for bits in (15, 9))
+    assert wide != narrow
+    assert frames_in(wide) == frames_in(narrow)
+
+
+@both_spellings
+def test_a_deflated_body_counts_no_more_when_the_last_who_holds_it_lets_go(codec):
+    tally = Tally()
+    frames = codec.frames_with(CountingDeflater())
+    bodies = [Body(LONG), Body(LONG)]
+    for body in bodies:
+        body.count_in(tally)
+    frames(bodies, 1)
+    del bodies, body
+    codec.let_go()
+    assert tally.size == 0
 
 
 def test_attrs_classes_are_data():

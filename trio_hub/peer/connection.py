@@ -40,7 +40,7 @@ from trio_hub.peer.hooks import Hooks, Plugin
 from trio_hub.peer.patience import Patience
 from trio_hub.peer.requests import Handler, Requests
 from trio_hub.session import Session
-from trio_hub.wire.codecs import Body, Codec, FromClient
+from trio_hub.wire.codecs import Body, Codec, Frames, FromClient
 from trio_hub.wire.outbox import Fate, Heed, Outbox, OutboxStatistics
 
 __all__ = ["Connection", "ConnectionStatistics"]
@@ -95,6 +95,7 @@ class Connection:
         self._left = left
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
         self._link: Link | None = None
+        self._frames: Frames = codec.frames  # as that link wants them
         self._links = 0
         self._reading: Link | None = None  # the link that the life task reads from, and sees to the end of
         self._in_batch = False
@@ -150,7 +151,7 @@ class Connection:
         number = self.outbox.pass_on(body)
         if number is None:
             return False
-        link.writer.write_through(self.codec.frames((body,), number))
+        link.writer.write_through(self._frames((body,), number))
         return True
 
     def _draw(self, most: int) -> tuple[bytes, bool]:
@@ -164,7 +165,7 @@ class Connection:
         bodies = outbox.take(most)
         if not bodies:
             return b"", False
-        return self.codec.frames(bodies, first), bool(outbox.owed or self._drawn)
+        return self._frames(bodies, first), bool(outbox.owed or self._drawn)
 
     def restart(self, id: str, hello: Body, reason: str) -> None:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""
@@ -232,6 +233,7 @@ class Connection:
         `resumed` says that the outbox was moved to where the client wants to go on.
         """
         previous, self._link = self._link, link
+        self._frames = self.codec.frames if link.deflater is None else self.codec.frames_with(link.deflater)
         self._links += 1
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         if previous is not None:

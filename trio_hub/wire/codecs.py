@@ -8,12 +8,14 @@ connection id is number n. So the bytes of an event are the same for every recip
 An event is encoded once, as a `Body`, whoever hears it. What differs between recipients is only the number, and it
 stands last: so a compat frame is the shared beginning (frame header included, made once for each length of a
 number) and a few digits of its own.
+
+Where links agreed to compression, a body is deflated once for all of them, and the number follows plain.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import attrs
@@ -33,9 +35,22 @@ from trio_hub.messages import (
     Resumed,
 )
 from trio_hub.wire import cbor
-from trio_hub.wire.frames import BINARY, TEXT, frame_head
+from trio_hub.wire.deflate import CLOSING, Deflater, stored_head
+from trio_hub.wire.frames import BINARY, DEFLATED, TEXT, frame_head
 
-__all__ = ["CODECS", "COMPAT", "V1_CBOR", "V1_JSON", "Body", "Codec", "FromClient", "FromServer", "Tally"]
+__all__ = [
+    "CODECS",
+    "COMPAT",
+    "V1_CBOR",
+    "V1_JSON",
+    "Body",
+    "Codec",
+    "DeflatedBody",
+    "Frames",
+    "FromClient",
+    "FromServer",
+    "Tally",
+]
 
 FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
 FromServer = Event | Reply | Resumed
@@ -46,6 +61,8 @@ _LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
 _ENTRY_SIZE: Final = 64  # what an entry costs beside its bytes, in our accounts
 _WHOLE_TEXT: Final = 0x80 | TEXT
 _WHOLE_BINARY: Final = 0x80 | BINARY
+_WHOLE_DEFLATED: Final = _WHOLE_TEXT | DEFLATED
+_WHOLE_DEFLATED_BINARY: Final = _WHOLE_BINARY | DEFLATED
 
 
 def encode(value: Any) -> bytes:
@@ -70,9 +87,13 @@ class Body:
     `expires_at` on it is of no use. Raises `Misuse` when the event cannot be encoded.
     """
 
+    compat_end: ClassVar[bytes] = b"}"
+    """What stands behind the number in a compat frame."""
+
     __slots__ = (
         "_cbor",
         "_compat",
+        "_deflated",
         "_json",
         "_last_frame",
         "_last_number",
@@ -94,6 +115,7 @@ class Body:
         self._last_frame = b""
         self._v1: bytes | None = None
         self._cbor: bytes | None = None
+        self._deflated: dict[Deflater, DeflatedBody] | None = None
         self.delivery = delivery
         self.expires_at = expires_at
         self.size = len(self._json) + len(delivery.key or "") + _ENTRY_SIZE
@@ -138,8 +160,79 @@ class Body:
     def as_cbor(self) -> bytes:
         """Return the same as a CBOR map: made from the JSON, since the publisher may have changed its data by now."""
         if self._cbor is None:
-            self._cbor = cbor.dumps(_decode_json(self.as_json()))
+            self._cbor = _as_cbor(self._json)
         return self._cbor
+
+    def cbor_frame(self) -> bytes:
+        """Return the whole frame in CBOR."""
+        event = self.as_cbor()
+        return frame_head(_WHOLE_BINARY, len(event)) + event
+
+    def deflated(self, deflater: Deflater) -> Body | DeflatedBody:
+        """Return what makes the frames for links with this deflater; it is one for all of them."""
+        if len(self._json) < deflater.options.above:
+            return self
+        if self._deflated is None:
+            self._deflated = {}
+        deflated = self._deflated.get(deflater)
+        if deflated is None:
+            deflated = self._deflated[deflater] = DeflatedBody(self._json, deflater)
+        return deflated
+
+
+class DeflatedBody:
+    """A `Body` for links that agreed to compression. Each spelling of it is deflated once, when it is asked for."""
+
+    compat_end: ClassVar[bytes] = b"}" + CLOSING
+
+    __slots__ = ("_cbor", "_compat", "_compat_opened", "_deflater", "_json", "_v1")
+
+    def __init__(self, json: bytes, deflater: Deflater) -> None:
+        self._json = json  # and not the body, which could not go then before a collection of cycles
+        self._deflater = deflater
+        self._cbor: bytes | None = None
+        self._compat: dict[int, bytes] = {}
+        self._compat_opened: bytes | None = None
+        self._v1: bytes | None = None
+
+    def compat_beginning(self, tail: int) -> bytes:
+        """Return the compat frame up to its last `tail` plain bytes, which are the number and a brace."""
+        beginning = self._compat.get(tail)
+        if beginning is None:
+            if self._compat_opened is None:
+                self._compat_opened = self._deflater.deflate(self._json + b',"seq":')
+            opened = self._compat_opened + stored_head(tail)
+            size = len(opened) + tail + len(CLOSING)
+            beginning = self._compat[tail] = frame_head(_WHOLE_DEFLATED, size) + opened
+        return beginning
+
+    def compat_frame(self, number: int) -> bytes:
+        """Return the whole compat frame."""
+        tail = b"%d}" % number
+        return self.compat_beginning(len(tail)) + tail + CLOSING
+
+    def v1_frame(self) -> bytes:
+        """Return the whole v1 frame."""
+        if self._v1 is None:
+            deflated = self._deflater.deflate(self._json + b"}")
+            self._v1 = frame_head(_WHOLE_DEFLATED, len(deflated)) + deflated
+        return self._v1
+
+    def cbor_frame(self) -> bytes:
+        """Return the whole frame in CBOR."""
+        if self._cbor is None:
+            deflated = self._deflater.deflate(_as_cbor(self._json))
+            self._cbor = frame_head(_WHOLE_DEFLATED_BINARY, len(deflated)) + deflated
+        return self._cbor
+
+
+def _as_cbor(json: bytes) -> bytes:
+    """Return an open JSON object as a CBOR map."""
+    return cbor.dumps(_decode_json(json + b"}"))
+
+
+Frames = Callable[[Sequence[Body], int], bytes]
+"""Returns the frames of events, of which the first has this number: see `Codec.frames`."""
 
 
 class Codec(Protocol):
@@ -154,6 +247,10 @@ class Codec(Protocol):
 
     def frames(self, bodies: Sequence[Body], first: int) -> bytes:
         """Return the frames of these events, of which the first has number `first`: what a server writes."""
+        ...
+
+    def frames_with(self, deflater: Deflater) -> Frames:
+        """Return what `frames` is to links that agreed to compression: the same for all who share this deflater."""
         ...
 
     def let_go(self) -> None:
@@ -173,10 +270,39 @@ class Codec(Protocol):
         ...
 
 
+class _Deflating:
+    """The frames of one codec for links with one deflater. `codec` is its own, for their neighbours are each other."""
+
+    def __init__(self, codec: _Spelling, deflater: Deflater) -> None:
+        self._codec = codec
+        self._deflater = deflater
+        self.let_go = codec.let_go
+
+    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        return self._codec.frames([body.deflated(self._deflater) for body in bodies], first)
+
+
 class _Spelling:
     """What all spellings share: messages are maps, or where `batches` also arrays of maps."""
 
     batches: ClassVar[bool]
+
+    def __init__(self) -> None:
+        self._deflating: dict[Deflater, _Deflating] = {}
+        self.let_go()
+
+    def frames(self, bodies: Sequence[Body | DeflatedBody], first: int) -> bytes:
+        raise NotImplementedError
+
+    def frames_with(self, deflater: Deflater) -> Frames:
+        deflating = self._deflating.get(deflater)
+        if deflating is None:
+            deflating = self._deflating[deflater] = _Deflating(type(self)(), deflater)
+        return deflating.frames
+
+    def let_go(self) -> None:
+        for deflating in self._deflating.values():
+            deflating.let_go()
 
     def from_client(self, message: str | bytes) -> list[FromClient]:
         return [_client_message(item, acknowledges=self.batches) for item in self._maps(message)]
@@ -220,17 +346,15 @@ class _Compat(_Json):
     acknowledges: ClassVar[bool] = False
     batches: ClassVar[bool] = False
 
-    def __init__(self) -> None:
+    def let_go(self) -> None:
         # Recipients flushed one after the other are mostly owed the same events, and only their numbers differ: a
         # form of all the frames, with blanks for numbers of one length, is filled in by a single formatting.
-        self.let_go()
-
-    def let_go(self) -> None:
+        super().let_go()
         self._form = b""
-        self._form_for: list[Body] = []
+        self._form_for: list[Body | DeflatedBody] = []
         self._form_length = 0  # of the numbers' text
 
-    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+    def frames(self, bodies: Sequence[Body | DeflatedBody], first: int) -> bytes:
         if len(bodies) == 1:
             return bodies[0].compat_frame(first)
         tail = b"%d}" % first
@@ -238,34 +362,34 @@ class _Compat(_Json):
         if len(tail) != len(b"%d}" % (numbers.stop - 1)):  # between 9 and 10, 99 and 100 ...
             return b"".join([body.compat_frame(number) for number, body in zip(numbers, bodies, strict=True)])
         if len(tail) != self._form_length or bodies != self._form_for:
-            beginnings = [body.compat_beginning(len(tail)) for body in bodies]
-            self._form = b"".join([beginning.replace(b"%", b"%%") + b"%d}" for beginning in beginnings])
+            beginnings = [(body.compat_beginning(len(tail)), body.compat_end) for body in bodies]
+            self._form = b"".join([beginning.replace(b"%", b"%%") + b"%d" + end for beginning, end in beginnings])
             self._form_for, self._form_length = list(bodies), len(tail)
         return self._form % tuple(numbers)
 
 
-class _Batches:
-    """Several events to one recipient leave as one array, in one frame.
+class _Batches(_Spelling):
+    """Several events to one recipient leave as one array, in one frame, but for those that are deflated.
 
-    Recipients flushed one after the other are mostly owed the same events: they share that frame.
+    Recipients flushed one after the other are mostly owed the same events: they share what is written.
     """
 
-    def __init__(self) -> None:
-        self.let_go()
-
     def let_go(self) -> None:
-        self._last: list[Body] = []
-        self._last_frame = b""
+        super().let_go()
+        self._last: list[Body | DeflatedBody] = []
+        self._last_frames = b""
 
-    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+    def frames(self, bodies: Sequence[Body | DeflatedBody], first: int) -> bytes:
         if len(bodies) == 1:
             return self._frame(bodies[0])
         if bodies != self._last:
-            self._last_frame = self._batch(bodies)
+            plain = [body for body in bodies if isinstance(body, Body)]
+            alike = len(plain) == len(bodies)
+            self._last_frames = self._batch(plain) if alike else b"".join([self._frame(body) for body in bodies])
             self._last = list(bodies)
-        return self._last_frame
+        return self._last_frames
 
-    def _frame(self, body: Body) -> bytes:
+    def _frame(self, body: Body | DeflatedBody) -> bytes:
         raise NotImplementedError
 
     def _batch(self, bodies: Sequence[Body]) -> bytes:
@@ -277,7 +401,7 @@ class _V1Json(_Batches, _Json):
     acknowledges: ClassVar[bool] = True
     batches: ClassVar[bool] = True
 
-    def _frame(self, body: Body) -> bytes:
+    def _frame(self, body: Body | DeflatedBody) -> bytes:
         return body.v1_frame()
 
     def _batch(self, bodies: Sequence[Body]) -> bytes:
@@ -285,7 +409,7 @@ class _V1Json(_Batches, _Json):
         return b"".join((frame_head(_WHOLE_TEXT, len(array) + 2), b"[", array, b"]")) if bodies else b""
 
 
-class _V1Cbor(_Batches, _Spelling):
+class _V1Cbor(_Batches):
     subprotocol: ClassVar[str | None] = "trio-hub.v1.cbor"
     acknowledges: ClassVar[bool] = True
     batches: ClassVar[bool] = True
@@ -304,9 +428,8 @@ class _V1Cbor(_Batches, _Spelling):
         except cbor.Undecodable as error:
             raise PeerFault(CloseCode.INVALID_DATA, f"not valid CBOR: {error}") from error
 
-    def _frame(self, body: Body) -> bytes:
-        event = body.as_cbor()
-        return frame_head(_WHOLE_BINARY, len(event)) + event
+    def _frame(self, body: Body | DeflatedBody) -> bytes:
+        return body.cbor_frame()
 
     def _batch(self, bodies: Sequence[Body]) -> bytes:
         array = b"".join([cbor.array_head(len(bodies)), *[body.as_cbor() for body in bodies]])

@@ -24,12 +24,15 @@ from trio_hub.messages import (
     Request,
     Resumed,
 )
+from trio_hub.options import CompressionOptions
 from trio_hub.wire.codecs import Body, Codec
+from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.frames import FrameReader, close_frame
 
 __all__ = ["CodecContract"]
 
 _LARGEST: Final = 2**53 - 1
+_DEFLATERS: Final = [Deflater(15, CompressionOptions(above=above)) for above in (0, 100)]
 _NO_NUMBERS: Final = (None, "1", 1.5, True, -1, [1], _LARGEST + 1)
 
 _for_any = settings(deadline=None, suppress_health_check=[HealthCheck.differing_executors])  # subclasses run it too
@@ -105,11 +108,16 @@ class CodecContract:
     ) -> None:
         """Whoever acknowledges counts along; the others have to read the number."""
         written = self.codec.frames([Body(event) for event in events], first)
-        numbers = range(first, first + len(events))
-        assert self._heard(written) == [
-            attrs.evolve(event, number=None if self.codec.acknowledges else number)
-            for event, number in zip(events, numbers, strict=True)
-        ]
+        assert self._heard(written) == self._numbered(events, first)
+
+    @_for_any
+    @given(events=st.lists(_events, max_size=4), firsts=st.lists(st.integers(0, _LARGEST - 4), min_size=1, max_size=4))
+    def test_who_agreed_to_compression_hears_the_same(self, events: list[Event], firsts: list[int]) -> None:
+        bodies = [Body(event) for event in events]
+        for deflater in _DEFLATERS:
+            for first in firsts:
+                assert self._heard(self.codec.frames_with(deflater)(bodies, first)) == self._numbered(events, first)
+                assert self._heard(self.codec.frames(bodies, first)) == self._numbered(events, first)
 
     # -- what a server writes
 
@@ -238,9 +246,17 @@ class CodecContract:
     def _hearings(self) -> Sequence[Callable[[str | bytes], Sequence[object]]]:
         return (self.codec.from_client, self.codec.from_server)
 
+    def _numbered(self, events: list[Event], first: int) -> list[Event]:
+        """Return events as a client hears them, the first with this number: whoever acknowledges counts by itself."""
+        return [
+            attrs.evolve(event, number=None if self.codec.acknowledges else number)
+            for number, event in enumerate(events, first)
+        ]
+
     def _heard(self, written: bytes) -> list[Event]:
         """Return the events in what a server wrote, as any client would read them."""
-        reader = FrameReader(masked=False, max_message=2**30, max_fragments=1)
+        inflater = Inflater(15, 2**30, keeps_context=False)
+        reader = FrameReader(masked=False, max_message=2**30, max_fragments=1, inflater=inflater)
         received = reader.feed(written)
         assert not reader.midway
         heard: list[Event] = []
