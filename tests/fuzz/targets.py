@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -20,8 +21,10 @@ from trio_hub.link.heads import HTTPFault, RequestHead, check_upgrade, read_head
 from trio_hub.messages import CloseReason, Event, MalformedRequest, Request
 from trio_hub.options import OpeningOptions
 from trio_hub.wire.codecs import COMPAT, V1_JSON, Body, Codec
+from trio_hub.wire.deflate import Inflater
 from trio_hub.wire.frames import (
     BINARY,
+    DEFLATED,
     PING,
     PONG,
     TEXT,
@@ -98,9 +101,26 @@ def frames_read(data: bytes) -> None:
         assert _size(item) <= (MAX_MESSAGE if isinstance(item, str | bytes) else LARGEST_CONTROL)
 
 
-def _understood(pieces: Iterable[bytes], *, masked: bool) -> tuple[list[Received], str]:
+def deflated_read(data: bytes) -> None:
+    """The same of messages that are said to be deflated, in fragments, with context taken over or not."""
+    given = Input(data)
+    choice, sizes = given.number(), given.sizes()
+    inflater = partial(Inflater, 15, MAX_MESSAGE, keeps_context=bool(choice & 1))
+    opcode = DEFLATED | (TEXT if choice & 2 else BINARY)
+    stream = b""
+    while given.rest:
+        fragments = given.sizes()[: MAX_FRAGMENTS - 1]
+        stream += _fragments(opcode, cut(given.take(given.number()), fragments), mask=False)
+    whole = _understood([stream], masked=False, inflater=inflater())
+    assert _understood(cut(stream, sizes), masked=False, inflater=inflater()) == whole
+    assert all(_size(item) <= MAX_MESSAGE for item in whole[0])
+
+
+def _understood(
+    pieces: Iterable[bytes], *, masked: bool, inflater: Inflater | None = None
+) -> tuple[list[Received], str]:
     """Return what a reader makes of these reads, and its fault."""
-    reader = FrameReader(masked=masked, max_message=MAX_MESSAGE, max_fragments=MAX_FRAGMENTS)
+    reader = FrameReader(masked=masked, max_message=MAX_MESSAGE, max_fragments=MAX_FRAGMENTS, inflater=inflater)
     received: list[Received] = []
     with suppress(PeerFault):
         for piece in pieces:
@@ -174,13 +194,19 @@ def _in_fragments(payload: bytes, given: Input, *, mask: bool) -> tuple[bytes, R
     message: str | bytes = payload
     with suppress(UnicodeDecodeError):
         message = payload.decode()
-    parts = cut(payload, given.sizes()[: MAX_FRAGMENTS - 1]) or [b""]
-    opcodes = [TEXT if isinstance(message, str) else BINARY, *[CONTINUATION] * len(parts)]
+    parts = cut(payload, given.sizes()[: MAX_FRAGMENTS - 1])
+    return _fragments(TEXT if isinstance(message, str) else BINARY, parts, mask=mask), message
+
+
+def _fragments(opcode: int, parts: list[bytes], *, mask: bool) -> bytes:
+    """Return the frames of a message that has these parts."""
+    parts = parts or [b""]
+    opcodes = [opcode, *[CONTINUATION] * len(parts)]
     frames = [
         frame(opcode, part, mask=mask, fin=place == len(parts))
         for place, (opcode, part) in enumerate(zip(opcodes, parts, strict=False), start=1)
     ]
-    return b"".join(frames), message
+    return b"".join(frames)
 
 
 def _as_it_arrives(close: CloseReason) -> CloseReason:
@@ -325,6 +351,6 @@ def _result_of(coroutine: Coroutine[Any, Any, T]) -> T:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
-    for target in (frames_read, frames_written, messages_from_client, messages_from_server, heads)
+    for target in (frames_read, frames_written, deflated_read, messages_from_client, messages_from_server, heads)
 }
 """Every target by its name, which is that of its corpus too."""
