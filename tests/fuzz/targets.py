@@ -125,6 +125,8 @@ def _understood(
     with suppress(PeerFault):
         for piece in pieces:
             received += reader.feed(piece)
+            while reader.has_more:
+                received += reader.feed(b"")
             _check_memory(reader)
     if reader.fault is not None:
         check_tellable(reader.fault)

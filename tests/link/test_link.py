@@ -32,8 +32,9 @@ from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseReason
-from trio_hub.options import LinkOptions
+from trio_hub.options import CompressionOptions, LinkOptions
 from trio_hub.testing import Cable
+from trio_hub.wire.deflate import Deflater, Parameters
 from trio_hub.wire.frames import Ping, Pong, close_frame, frame, message_frame
 
 # -- messages
@@ -901,3 +902,25 @@ async def test_a_long_reason_is_cut_at_a_characters_end(autojump_clock):
 
 async def test_a_link_that_was_lost_says_nothing_that_may_not_be_said(autojump_clock):
     assert close_frame(CloseReason(1006, "gone")) == frame(CLOSE, b"")
+
+
+# -- compression
+
+INFLATES = LinkOptions(max_message=1000)
+DEFLATED_MESSAGE = message_frame(bytes(600), mask=True, deflater=Deflater(15, CompressionOptions()))
+
+
+async def test_a_read_that_inflates_to_much_is_received_in_parts(autojump_clock):
+    cable = Cable()
+    await cable.far.send_all(DEFLATED_MESSAGE * 5)
+    async with Link(cable.near, client=False, compression=Parameters(), options=INFLATES).running() as link:
+        assert [len(await link.receive()) for _ in range(3)] == [2, 2, 1]
+        cable.far.hang_up()
+
+
+async def test_a_goodbye_behind_much_that_is_inflated_is_heard(autojump_clock):
+    cable = Cable()
+    link = Link(cable.near, client=False, compression=Parameters(), options=INFLATES)
+    await cable.far.send_all(DEFLATED_MESSAGE * 5 + close_frame(CloseReason(1000), mask=True))
+    await link.close()
+    assert trio.current_time() < link.options.close_timeout

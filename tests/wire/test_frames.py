@@ -610,6 +610,27 @@ def test_a_message_that_inflates_to_too_much_is_refused(masked):
 
 
 @both_roles
+def test_no_more_is_inflated_at_once_than_one_message_may_have(masked):
+    deflated = message_frame(bytes(400), mask=masked, deflater=DEFLATER)
+    reader = inflating_reader_of(masked=masked, max_message=1000)
+    ping = spoken(FIN | PING, b"?", masked=masked)
+    assert reader.feed(deflated * 4 + ping) == [bytes(400)] * 3
+    assert reader.has_more
+    assert not reader.midway, "it is not the peer who is awaited"
+    assert reader.feed(b"") == [bytes(400), Ping(b"?")]
+    assert not reader.has_more
+
+
+@both_roles
+def test_a_fault_behind_much_that_is_inflated_is_met_in_its_turn(masked):
+    deflated = message_frame(bytes(1000), mask=masked, deflater=DEFLATER)
+    reader = inflating_reader_of(masked=masked, max_message=1000)
+    assert reader.feed(deflated + spoken(FIN | CONT, masked=masked)) == [bytes(1000)]
+    assert fault_of(reader, b"").code == 1002
+    assert not reader.has_more
+
+
+@both_roles
 def test_deflated_text_that_is_no_utf8_is_refused_with_the_fragment_that_shows_it(masked):
     deflated = DEFLATER.deflate(b"good \xff bad")
     reader = inflating_reader_of(masked=masked)
@@ -619,7 +640,7 @@ def test_deflated_text_that_is_no_utf8_is_refused_with_the_fragment_that_shows_i
 
 @settings(deadline=None, max_examples=100)
 @given(
-    messages=st.lists(st.tuples(st.text(max_size=400) | st.binary(max_size=400), st.booleans()), max_size=5),
+    messages=st.lists(st.tuples(st.text(max_size=250) | st.binary(max_size=1000), st.booleans()), max_size=5),
     cut=st.integers(1, 100),
     masked=st.booleans(),
     sizes=st.lists(st.integers(1, 100), min_size=1, max_size=8),
@@ -629,10 +650,19 @@ def test_whatever_is_deflated_comes_out_the_same_however_it_was_fragmented_and_s
         in_fragments(message, cut, masked=masked) if deflated else message_frame(message, mask=masked)
         for message, deflated in messages
     )
-    reader = inflating_reader_of(masked=masked)
-    received = [item for piece in split(written, sizes) for item in reader.feed(piece)]
-    assert received == [message for message, _ in messages]
-    assert not reader.midway
+    for max_message in (1000, 100_000):
+        reader = inflating_reader_of(masked=masked, max_message=max_message)
+        received = [item for piece in split(written, sizes) for item in all_of(reader, piece)]
+        assert received == [message for message, _ in messages]
+        assert not reader.midway
+
+
+def all_of(reader: FrameReader, data: bytes) -> list[object]:
+    """Return everything that is complete with these bytes, however much they inflate to."""
+    received = reader.feed(data)
+    while reader.has_more:
+        received += reader.feed(b"")
+    return received
 
 
 def in_fragments(message: str | bytes, cut: int, *, masked: bool) -> bytes:

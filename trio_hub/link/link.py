@@ -128,7 +128,7 @@ class Link:
         return self._held_back.popleft()
 
     async def _read(self) -> bytes:
-        if self._unread or self._frames.fault is not None:
+        if self._unread or self._frames.has_more or self._frames.fault is not None:
             await trio.lowlevel.checkpoint()  # before anything is taken: it may be cancelled
             data, self._unread = self._unread, b""
             return data
@@ -242,6 +242,8 @@ class Link:
     def _listen_for_goodbye(self, data: bytes) -> None:
         try:
             received = self._frames.feed(data)
+            while self._frames.has_more:
+                received = self._frames.feed(b"")
         except PeerFault:
             return  # it has been told that we are leaving; what it says wrong is of no interest now
         self._goodbye_heard = bool(received) and isinstance(received[-1], CloseReason)

@@ -5,6 +5,9 @@ returns every message that is complete by then; a loop without calls cuts frames
 control frames, what is deflated, faults) leaves that loop by a method. What is left of an unfinished frame waits until
 enough bytes are there for it, so it is looked at again only once, however small the reads.
 
+A read of 64 KiB may inflate to a thousand times as much. So `feed` stops when it has inflated as much as one message
+may have, and `has_more` says that there is more to be had of the same read.
+
 A frame is refused as soon as its header is known, so a peer that declares 4 GB costs us its header. A fault is
 raised only after the messages before it have been returned: what was said properly counts.
 
@@ -142,12 +145,12 @@ def close_frame(close: CloseReason, *, mask: bool = False) -> bytes:
 
 
 class _Unfinished:
-    """A message under way, in fragments or deflated. Its `size` is that of its frames.
+    """A message under way, in fragments or deflated. Its `size` is that of its frames; `inflated` is what became of it.
 
     What is deflated is inflated as it comes, and text is decoded, so that a fault is found at once.
     """
 
-    __slots__ = ("_decode", "_inflater", "_parts", "count", "size")
+    __slots__ = ("_decode", "_inflater", "_parts", "count", "inflated", "size")
 
     def __init__(self, opcode: int, inflater: Inflater | None) -> None:
         self._inflater = inflater
@@ -155,12 +158,14 @@ class _Unfinished:
         self._parts: list[str] | list[bytes] = []
         self.count = 0
         self.size = 0
+        self.inflated = 0
 
     def add(self, payload: bytes, *, last: bool) -> None:
         self.count += 1
         self.size += len(payload)
         if self._inflater is not None:
             payload = self._inflater.inflate(payload, last=last)
+            self.inflated += len(payload)
         self._parts.append(self._decode(payload, last) if self._decode else payload)  # type: ignore[arg-type]
 
     def whole(self) -> str | bytes:
@@ -177,6 +182,8 @@ class FrameReader:
     __slots__ = (
         "_ended",
         "_fault",
+        "_halted",
+        "_inflated",
         "_inflater",
         "_masked",
         "_max_fragments",
@@ -196,11 +203,18 @@ class FrameReader:
         self._unfinished: _Unfinished | None = None
         self._fault: PeerFault | None = None
         self._ended = False
+        self._inflated = 0  # bytes of messages, by this `feed`
+        self._halted = False  # cuts no further frames: for now, or since it has ended
 
     @property
     def midway(self) -> bool:
         """Whether a message has begun and not ended."""
-        return not self._ended and (bool(self._waiting) or self._unfinished is not None)
+        return not self._halted and (bool(self._waiting) or self._unfinished is not None)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether ``feed(b"")`` is due, for more of what was fed already."""
+        return self._halted and bool(self._waiting)
 
     @property
     def fault(self) -> PeerFault | None:
@@ -208,13 +222,14 @@ class FrameReader:
         return self._fault
 
     def feed(self, data: bytes) -> list[Received]:
-        """Return everything that is complete with these bytes, in order.
+        """Return everything that is complete with these bytes, in order; where that inflates to too much, a part of it.
 
         When a fault is met, what came before it is returned, `fault` is set, and every later call raises it. After
         a close frame whatever follows is ignored (section 5.5.1).
         """
         if self._fault is not None:
             raise self._fault
+        self._halted, self._inflated = self._ended, 0
         if self._waiting:
             self._waiting += data
             if len(self._waiting) < self._wanted:
@@ -236,7 +251,7 @@ class FrameReader:
         """Append every whole frame's message to `received`; return where the first unfinished frame begins."""
         masked, max_message = self._masked, self._max_message
         at, end = 0, len(data)
-        while end - at >= 2 and not self._ended:
+        while end - at >= 2 and not self._halted:
             first, second = data[at], data[at + 1]
             size, start = second & 0x7F, at + 2
             if size > 125:
@@ -297,7 +312,7 @@ class FrameReader:
             received.append(Pong(payload))
         elif opcode == CLOSE:
             received.append(_close_reason(payload))
-            self._ended = True
+            self._ended = self._halted = True
         else:
             inflater = self._inflater if first & DEFLATED else None
             message = self._unfinished = self._unfinished or _Unfinished(opcode, inflater)
@@ -309,6 +324,8 @@ class FrameReader:
             if last:
                 received.append(message.whole())
                 self._unfinished = None
+                self._inflated += message.inflated
+                self._halted = self._inflated >= self._max_message
 
 
 def _long_size(data: bytes, at: int) -> int:
