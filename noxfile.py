@@ -72,7 +72,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def autobahn(session: nox.Session) -> None:
-    """Run the Autobahn test suite against both ends of a link, where there is the Python 2.7 that it needs."""
+    """Run the Autobahn test suite against both ends of a link, where there is the Python 2.7 that it needs.
+
+    Without the largest messages of the sections about compression, unless told: ``nox -s autobahn -- all``.
+    """
     python2 = _python2()
     if python2 is None:
         session.skip("the Autobahn test suite runs under Python 2.7, which is not installed here")
@@ -81,7 +84,7 @@ def autobahn(session: nox.Session) -> None:
     if not (suite / "bin" / "wstest").exists():
         session.run("virtualenv", "--quiet", "--python", python2, str(suite))
         session.run(str(suite / "bin" / "pip"), "install", "--quiet", "autobahntestsuite==25.10.1")
-    session.run("python", "-m", "tests.autobahn", str(suite / "bin" / "wstest"), "build/autobahn")
+    session.run("python", "-m", "tests.autobahn", str(suite / "bin" / "wstest"), "build/autobahn", *session.posargs)
 
 
 def _python2() -> str | None:

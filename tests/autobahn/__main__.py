@@ -1,8 +1,10 @@
-"""The Autobahn test suite against both ends of a link: ``python -m tests.autobahn WSTEST REPORTS``.
+"""The Autobahn test suite against both ends of a link: ``python -m tests.autobahn WSTEST REPORTS [all]``.
 
 As a client we call its fuzzing server, once for each case; as a server, `examples/echo.py`, we are called by its
 fuzzing client. Each writes what it thinks of us into REPORTS: as HTML for people, and as JSON, from which the tables
 come. The exit status is 1 where a case failed or was not run.
+
+Each case about compression sends a thousand messages, of up to 128 KiB: those above 1 KiB are run only with `all`.
 """
 
 from __future__ import annotations
@@ -22,20 +24,29 @@ import trio
 from examples.echo import echo
 from tests.autobahn.verdicts import SECTIONS, Verdicts, as_table, failures, verdicts_of
 from tests.processes import program
-from trio_hub import LinkLost, LinkOptions, PeerFault, open_link
+from trio_hub import CompressionOptions, LinkLost, LinkOptions, PeerFault, open_link
 
 US = "trio_hub"
-CASES = [f"{section}.*" for section in SECTIONS]
-LARGEST = LinkOptions(max_message=16 * 2**20, max_fragments=2**16 + 1)
-"""What section 9 takes: 16 MiB in one frame, and 4 MiB in frames of 64 bytes with an empty one behind them."""
-PATIENCE = 300  # seconds for both roles; they take less than a minute
+ALL = [f"{section}.*" for section in SECTIONS]
+COMPRESSION = {"12": 5, "13": 7}  # sections, and how many parts they have
+SMALL = [
+    f"{section}.{part}.{case}"
+    for section, parts in COMPRESSION.items()
+    for part in range(1, parts + 1)
+    for case in range(1, 5)
+]
+QUICK = [*(f"{section}.*" for section in SECTIONS if section not in COMPRESSION), *SMALL]
+OPTIONS = LinkOptions(max_message=16 * 2**20, max_fragments=2**16 + 1, compression=CompressionOptions(above=0))
+"""What section 9 takes (16 MiB in one frame, and 4 MiB in frames of 64 bytes with an empty one behind them), and
+sections 12 and 13."""
+PATIENCE = 7200  # seconds for both roles; what is quick takes two minutes
 
 
-async def main(wstest: Path, reports: Path) -> bool:
+async def main(wstest: Path, reports: Path, cases: list[str]) -> bool:
     """Run the suite against both roles, print what it found, and return whether all is well."""
     with trio.fail_after(PATIENCE):
-        count = await call(Wstest(wstest, reports / "client"))
-        await be_called(Wstest(wstest, reports / "server"))
+        count = await call(Wstest(wstest, reports / "client", cases))
+        await be_called(Wstest(wstest, reports / "server", cases))
     well = True
     for role in ("client", "server"):
         verdicts = read_report(reports / role)
@@ -47,15 +58,16 @@ async def main(wstest: Path, reports: Path) -> bool:
 class Wstest:
     """The suite's command, and the folder where its specification, its log and its report stand."""
 
-    def __init__(self, command: Path, folder: Path) -> None:
+    def __init__(self, command: Path, folder: Path, cases: list[str]) -> None:
         folder.mkdir(parents=True)
         self._command = command
         self._folder = folder
+        self._cases = cases
 
     async def run(self, mode: str, specification: dict[str, Any]) -> None:
         """Run it to its end; it is ended when cancelled."""
         file = self._folder / "specification.json"
-        file.write_text(json.dumps({"outdir": str(self._folder), "cases": CASES, **specification}))
+        file.write_text(json.dumps({"outdir": str(self._folder), "cases": self._cases, **specification}))
         with (self._folder / "wstest.log").open("wb") as log:
             command = [self._command, "--mode", mode, "--spec", file, "--webport", "0"]
             await trio.run_process(command, stdout=log, stderr=subprocess.STDOUT)
@@ -77,8 +89,8 @@ async def call(wstest: Wstest) -> int:
 
 async def be_called(wstest: Wstest) -> None:
     """Be the server that the suite's client calls."""
-    limits = ("--max-message", str(LARGEST.max_message), "--max-fragments", str(LARGEST.max_fragments))
-    async with program(sys.executable, "examples/echo.py", *limits, within=PATIENCE) as server:
+    limits = ("--max-message", str(OPTIONS.max_message), "--max-fragments", str(OPTIONS.max_fragments))
+    async with program(sys.executable, "examples/echo.py", "--compress", *limits, within=PATIENCE) as server:
         await wstest.run("fuzzingclient", {"servers": [{"agent": US, "url": await server.line()}]})
 
 
@@ -94,7 +106,7 @@ async def ask_for_count(url: str) -> int:
 async def converse(url: str) -> None:
     """Echo until the link ends, however it does: the suite judges that, not we."""
     with suppress(LinkLost, PeerFault):
-        async with open_link(url, options=LARGEST) as link:
+        async with open_link(url, options=OPTIONS) as link:
             await echo(link)
 
 
@@ -116,6 +128,7 @@ def free_port() -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    command, reports = (Path(argument).absolute() for argument in sys.argv[1:])
+    command, reports = (Path(argument).absolute() for argument in sys.argv[1:3])
+    cases = ALL if sys.argv[3:] == ["all"] else QUICK
     shutil.rmtree(reports, ignore_errors=True)  # an old report must not stand for one that was not written
-    sys.exit(not trio.run(main, command, reports))
+    sys.exit(not trio.run(main, command, reports, cases))
