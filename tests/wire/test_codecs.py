@@ -9,6 +9,9 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.protocol import CLIENT
+from websockets.protocol import Protocol as IndependentPeer
 
 from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import (
@@ -157,6 +160,17 @@ def test_what_differs_between_compressed_recipients_is_only_the_number():
     assert len(nine) < len(COMPAT.frames([body], 9)) / 5
     assert ten.removesuffix(b"10}\x00") == eleven.removesuffix(b"11}\x00")
     assert [json.loads(text)["seq"] for text in frames_in(nine + ten + eleven)] == [9, 10, 11]
+
+
+@both_spellings
+@pytest.mark.parametrize("keeps_context", [False, True], ids=["no context", "context"])
+def test_an_independent_peer_inflates_what_recipients_share(codec, keeps_context):
+    peer = IndependentPeer(CLIENT)
+    peer.extensions = [PerMessageDeflate(not keeps_context, False, 15, 15)]
+    for first in (1, 10):
+        peer.receive_data(codec.frames_with(CountingDeflater())([Body(LONG), Body(TOWN), Body(LONG)], first))
+        heard = [codec.from_server(bytes(frame.data).decode())[0].data for frame in peer.events_received()]
+        assert heard == [LONG.data, TOWN.data, LONG.data]
 
 
 @both_spellings
