@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from trio_hub import Event, Gap, HubOptions, everyone
+from trio_hub import Event, Gap, HubOptions, Misuse, Server, everyone
 from trio_hub.testing import open_world
 
 
@@ -149,3 +149,8 @@ async def test_a_plugin_that_never_returns_is_given_up_when_the_connection_is_go
         await trio.sleep(30)
         assert trio.lowlevel.current_statistics().tasks_living == before
         assert "did not come to an end" in caplog.text
+
+
+def test_a_plugin_is_an_object_and_not_its_class():
+    with pytest.raises(Misuse, match="Diary"):
+        Server(plugins=[Diary])

@@ -53,11 +53,15 @@ _FAILURE_SPAN = 10.0  # s
 class Hub:
     """Connections, and the task that tells them things. Run `run` in a nursery; `Server` does.
 
-    `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here.
+    `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here. Raises `Misuse`
+    for a plugin that is a class, and not an object.
     """
 
     def __init__(self, handler: Handler, *, options: HubOptions | None = None, plugins: Sequence[Plugin] = ()) -> None:
         self.options = options = options or HubOptions()
+        for plugin in plugins:
+            if isinstance(plugin, type):
+                raise Misuse(f"a plugin is an object; make one of {plugin.__name__}")
         self._tally = Tally()
         self._counts = Counts()
         self._heart = Heart(options.link)
