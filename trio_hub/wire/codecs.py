@@ -29,7 +29,6 @@ from trio_hub.messages import (
     Cancel,
     CloseCode,
     Event,
-    MalformedRequest,
     Reply,
     Request,
     Resumed,
@@ -37,6 +36,14 @@ from trio_hub.messages import (
 from trio_hub.wire import cbor
 from trio_hub.wire.deflate import CLOSING, Deflater, stored_head
 from trio_hub.wire.frames import BINARY, DEFLATED, TEXT, frame_head
+from trio_hub.wire.spelling import (
+    FromClient,
+    FromServer,
+    as_object,
+    client_message,
+    server_message,
+    unknown,
+)
 
 __all__ = [
     "CODECS",
@@ -52,12 +59,9 @@ __all__ = [
     "Tally",
 ]
 
-FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
-FromServer = Event | Reply | Resumed
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
-_LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
 _ENTRY_SIZE: Final = 64  # what an entry costs beside its bytes, in our accounts
 _WHOLE_TEXT: Final = 0x80 | TEXT
 _WHOLE_BINARY: Final = 0x80 | BINARY
@@ -305,10 +309,10 @@ class _Spelling:
             deflating.let_go()
 
     def from_client(self, message: str | bytes) -> list[FromClient]:
-        return [_client_message(item, acknowledges=self.batches) for item in self._maps(message)]
+        return [client_message(item, acknowledges=self.batches) for item in self._maps(message)]
 
     def from_server(self, message: str | bytes) -> list[FromServer]:
-        return [_server_message(item) for item in self._maps(message)]
+        return [server_message(item) for item in self._maps(message)]
 
     def _maps(self, message: str | bytes) -> list[dict[str, Any]]:
         value = self._value(message)
@@ -317,9 +321,9 @@ class _Spelling:
         if self.batches and type(value) is list:
             for item in value:
                 if type(item) is not dict:
-                    raise _unknown(item)
+                    raise unknown(item)
             return value
-        raise _unknown(value)
+        raise unknown(value)
 
     def _value(self, message: str | bytes) -> Any:
         """Return what a message holds. Raises `PeerFault` where it cannot be read."""
@@ -330,7 +334,7 @@ class _Json(_Spelling):
     """Text frames."""
 
     def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
-        return encode(_as_object(message)).decode()
+        return encode(as_object(message)).decode()
 
     def _value(self, message: str | bytes) -> Any:
         if type(message) is not str:
@@ -416,7 +420,7 @@ class _V1Cbor(_Batches):
 
     def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> bytes:
         try:
-            return cbor.dumps(msgspec.to_builtins(_as_object(message), builtin_types=(bytes,)))
+            return cbor.dumps(msgspec.to_builtins(as_object(message), builtin_types=(bytes,)))
         except (TypeError, ValueError, RecursionError, UnicodeEncodeError, *cbor.Unencodable) as error:
             raise Misuse(f"cannot be encoded as CBOR: {error}") from error
 
@@ -441,105 +445,3 @@ V1_JSON: Final[Codec] = _V1Json()
 V1_CBOR: Final[Codec] = _V1Cbor()
 CODECS: Final[dict[str | None, Codec]] = {codec.subprotocol: codec for codec in (COMPAT, V1_JSON, V1_CBOR)}
 """Every codec by its subprotocol."""
-
-
-def _as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> dict[str, Any]:
-    match message:
-        case Reply(seq_reply, data, None):
-            reply = {"status": "OK", "seq_reply": seq_reply}
-            return reply if data is None else {**reply, "data": data}
-        case Reply(seq_reply, _, (status, id, text)):
-            error = {"id": id, "message": text, "status_code": status}
-            return {"status": "FAIL", "seq_reply": seq_reply, "error": error}
-        case Resumed(connection_id, next, requests, max_message):
-            resumed = {"connection_id": connection_id, "next": next, "requests": requests}
-            return {"resumed": resumed if max_message is None else {**resumed, "max_message": max_message}}
-        case Request(seq, action, data, deadline):
-            request = {"seq": seq, "action": action, "data": data}
-            return request if deadline is None else {**request, "deadline": round(deadline * 1000)}
-        case Ack(number, None):
-            return {"ack": number}
-        case Ack(number, connection_id):
-            return {"ack": number, "connection_id": connection_id}
-        case AckReplies(number):
-            return {"ack_replies": number}
-        case Cancel(seq):
-            return {"cancel": seq}
-    raise AssertionError(message)  # pragma: no cover
-
-
-def _client_message(item: dict[str, Any], *, acknowledges: bool) -> FromClient:
-    if "seq" in item:
-        return _request(item)
-    if acknowledges:
-        match item:
-            case {"ack": number}:
-                return Ack(_number(number, "ack"), _connection_id(item.get("connection_id")))
-            case {"ack_replies": number}:
-                return AckReplies(_number(number, "ack_replies"))
-            case {"cancel": seq}:
-                return Cancel(_number(seq, "cancel"))
-    raise _unknown(item)
-
-
-def _request(item: dict[str, Any]) -> Request | MalformedRequest:
-    """Return the request, or what is wrong with it where its number is good enough to answer to."""
-    seq = _number(item["seq"], "seq")
-    if seq < 1:
-        raise PeerFault(CloseCode.UNSUPPORTED, "request number below 1, to which no reply is possible")
-    action, deadline = item.get("action"), item.get("deadline")
-    if type(action) is not str or not action:
-        return MalformedRequest(seq, "Expected non-empty `str` - at `$.action`")
-    if deadline is None:
-        return Request(seq, action, item.get("data"))
-    if type(deadline) not in (int, float) or not 0 <= deadline <= _LARGEST_NUMBER:
-        return MalformedRequest(seq, "Expected milliseconds >= 0 - at `$.deadline`")
-    return Request(seq, action, item.get("data"), deadline / 1000)
-
-
-def _server_message(item: dict[str, Any]) -> FromServer:
-    match item:
-        case {"event": str(name)}:
-            number = item.get("seq")
-            if number is not None:
-                _number(number, "seq")
-            return Event(name, item.get("data"), item.get("broadcast"), number)
-        case {"status": "OK", "seq_reply": seq}:
-            return Reply(_number(seq, "seq_reply"), item.get("data"))
-        case {"status": "FAIL", "seq_reply": seq}:
-            return Reply(_number(seq, "seq_reply"), None, _error(item.get("error")))
-        case {"resumed": {"connection_id": str(connection_id), "next": next, "requests": requests, **more}}:
-            largest = more.get("max_message")
-            return Resumed(
-                connection_id,
-                _number(next, "next"),
-                _number(requests, "requests"),
-                None if largest is None else _number(largest, "max_message"),
-            )
-    raise _unknown(item)
-
-
-def _error(error: Any) -> tuple[int, str, str]:
-    match error:
-        case {"id": str(id), "message": str(text), "status_code": int(status)}:
-            return status, id, text
-    return 500, "unknown", "the server gave no reason that we understand"
-
-
-def _number(value: Any, member: str) -> int:
-    if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
-        raise PeerFault(CloseCode.UNSUPPORTED, f"expected a whole number at `$.{member}`")
-    return value
-
-
-def _connection_id(value: Any) -> str | None:
-    if value is not None and type(value) is not str:
-        raise PeerFault(CloseCode.UNSUPPORTED, "expected a string at `$.connection_id`")
-    return value
-
-
-def _unknown(value: Any) -> PeerFault:
-    if type(value) is dict:
-        members = ", ".join(str(name)[:20] for name in list(value)[:5])
-        return PeerFault(CloseCode.UNSUPPORTED, f"no message of this subprotocol has the members {{{members}}}")
-    return PeerFault(CloseCode.UNSUPPORTED, f"a message is a JSON object, not {type(value).__name__}")
