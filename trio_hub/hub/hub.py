@@ -40,7 +40,7 @@ from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
 from trio_hub.targets import Target
 from trio_hub.version import VERSION
-from trio_hub.wire.codecs import CODECS, Body, Tally
+from trio_hub.wire.codecs import Body, Tally, let_go
 
 __all__ = ["Hub"]
 
@@ -230,8 +230,7 @@ class Hub:
     def _close(self) -> None:
         self._closed = True
         self._inbox.close()
-        for codec in CODECS.values():
-            codec.let_go()
+        let_go()
         for receipt in self._receipts:
             receipt.complete.set()
 

@@ -10,7 +10,7 @@ from trio_hub.hub.roster import Roster
 from trio_hub.hub.statistics import Counts
 from trio_hub.options import OutboxOptions
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import CODECS, Tally
+from trio_hub.wire.codecs import Tally, let_go
 
 __all__ = ["keep_watch", "relieve"]
 
@@ -31,8 +31,7 @@ async def keep_watch(roster: Roster, options: OutboxOptions) -> None:
                 log.exception("connection %s cannot be looked after", connection.id)
             if count % _TURN == 0:
                 await trio.lowlevel.checkpoint()
-        for codec in CODECS.values():
-            codec.let_go()
+        let_go()
 
 
 def _look_at(connection: Connection, roster: Roster) -> None:
@@ -46,8 +45,7 @@ def _look_at(connection: Connection, roster: Roster) -> None:
 
 def relieve(roster: Roster, tally: Tally, enough: int, counts: Counts) -> None:
     """Have connections forget what they hold, in the order that `HubOptions.budget` states, until that is `enough`."""
-    for codec in CODECS.values():
-        codec.let_go()
+    let_go()
     holders = [connection for connection in roster.connections() if connection.outbox.holds_more_than_a_hello]
     for connection in sorted(holders, key=lambda each: (each.attached, -each.outbox.size)):
         if tally.size <= enough:

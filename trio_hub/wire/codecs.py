@@ -57,6 +57,7 @@ __all__ = [
     "FromClient",
     "FromServer",
     "Tally",
+    "let_go",
 ]
 
 
@@ -445,3 +446,9 @@ V1_JSON: Final[Codec] = _V1Json()
 V1_CBOR: Final[Codec] = _V1Cbor()
 CODECS: Final[dict[str | None, Codec]] = {codec.subprotocol: codec for codec in (COMPAT, V1_JSON, V1_CBOR)}
 """Every codec by its subprotocol."""
+
+
+def let_go() -> None:
+    """Have every codec let go of the events whose frames it made last."""
+    for codec in CODECS.values():
+        codec.let_go()
