@@ -13,6 +13,7 @@ nox.options.error_on_missing_interpreters = False
 
 OURS = ("trio_hub", "pytest_trio_hub.py", "examples", "benchmarks", "noxfile.py")
 CODE = (*OURS, "tests")
+PEERS = ("uvloop", "picows", "aiohttp", "python-socketio", "uvicorn", "matplotlib")
 
 
 @nox.session
@@ -105,5 +106,5 @@ def fuzz(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure, beside our peers in the same run, and print a table."""
-    session.install("-e", ".[cli,fast]", "uvloop")
+    session.install("-e", ".[cli,fast]", *PEERS)
     session.run("python", "-m", "benchmarks", *session.posargs)

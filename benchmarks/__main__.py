@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks [SCENARIO ...] [--quick] [--json FILE]``."""
+"""The command: ``python -m benchmarks [SCENARIO ...] [--quick] [--json FILE] [--plot FILE]``."""
 
 from __future__ import annotations
 
@@ -7,38 +7,49 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import fan_out
-from benchmarks.report import Report, as_markdown, machine
-from benchmarks.settings import Settings
+import attrs
 
-SCENARIOS: dict[str, Callable[[Settings], Report]] = {"fan_out": fan_out.run}
-QUICK = Settings(links=(100,), rounds=3, seconds=0.25)
+from benchmarks import plot
+from benchmarks.contenders import PACKAGES
+from benchmarks.report import Report, as_markdown, machine, owed_table
+from benchmarks.scenarios import fan_out
+from benchmarks.settings import QUICK, Settings
+
+SCENARIOS: dict[str, Callable[[Settings], Report]] = {
+    "fan_out": fan_out.run,
+}
 
 
 def main() -> None:
-    """Run the scenarios that were asked for, or all; print their tables."""
+    """Run the scenarios that were asked for, or all; print their tables, and what of the owed is met."""
     parser = argparse.ArgumentParser("python -m benchmarks", description="Measure trio_hub beside its peers.")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of {', '.join(SCENARIOS)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="a first look, in less than 20 s")
+    parser.add_argument("--quick", action="store_true", help="a first look, with few links and rounds")
     parser.add_argument("--links", type=_counts, help="numbers of links, as in 100,500")
+    parser.add_argument("--sizes", type=_counts, help="sizes of messages in bytes, as in 200,2048")
+    parser.add_argument("--crowd", type=int, help="connections where very many are wanted")
     parser.add_argument("--rounds", type=int, help="measurements of each, of which the median counts")
     parser.add_argument("--seconds", type=float, help="what each should take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it there (SVG or PNG, by the file's ending)")
     parser.add_argument("--profile", type=Path, metavar="FOLDER", help="keep cProfile statistics of the servers there")
     said = parser.parse_args()
     unknown = [name for name in said.scenarios if name not in SCENARIOS]
     if unknown:
         parser.error(f"there is no scenario {unknown[0]!r}")
-    settings = _settings(said)
-    here = machine(fan_out.PACKAGES)
+    if said.plot is not None and not plot.is_possible():
+        parser.error("--plot needs matplotlib")
+    here = machine(PACKAGES)
     print(", ".join([f"{here['python']}, {here['system']}, {here['cores']} cores", *_versions(here["packages"])]))
     reports = {}
     for name in said.scenarios or SCENARIOS:
-        reports[name] = SCENARIOS[name](settings)
+        reports[name] = SCENARIOS[name](_settings(said))
         print(f"\n{as_markdown(reports[name])}", flush=True)
+    print(f"\n{owed_table(owed for report in reports.values() for owed in report.owed)}")
     if said.json is not None:
-        figures = {name: report.figures for name, report in reports.items()}
-        said.json.write_text(json.dumps({"machine": here, "scenarios": figures}, indent=2) + "\n")
+        said.json.write_text(json.dumps({"machine": here, "scenarios": _figures(reports)}, indent=2) + "\n")
+    if said.plot is not None:
+        plot.draw([bars for report in reports.values() for bars in report.bars], said.plot)
 
 
 def _counts(text: str) -> tuple[int, ...]:
@@ -46,9 +57,16 @@ def _counts(text: str) -> tuple[int, ...]:
 
 
 def _settings(said: argparse.Namespace) -> Settings:
+    given = {name: getattr(said, name) for name in ("links", "sizes", "crowd", "rounds", "seconds", "profile")}
     chosen = QUICK if said.quick else Settings()
-    given = {name: getattr(said, name) for name in ("links", "rounds", "seconds", "profile")}
-    return Settings(**{name: getattr(chosen, name) if value is None else value for name, value in given.items()})
+    return attrs.evolve(chosen, **{name: value for name, value in given.items() if value is not None})
+
+
+def _figures(reports: dict[str, Report]) -> dict[str, object]:
+    return {
+        name: {"figures": report.figures, "owed": [attrs.asdict(owed) for owed in report.owed]}
+        for name, report in reports.items()
+    }
 
 
 def _versions(packages: dict[str, str | None]) -> list[str]:

@@ -1,6 +1,7 @@
 """Programs that answer: a command is a line of words, an answer a line of JSON.
 
-The one side is `Program`, in the process that measures. The other is `next_command` and `answer`.
+The one side is `Program`, in the process that measures. The other is `next_command` and `answer`; programs in other
+languages say the same on their stdin and stdout.
 """
 
 from __future__ import annotations
@@ -10,31 +11,31 @@ import select
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Failed", "Program", "answer", "next_command"]
+__all__ = ["Failed", "Program", "answer", "next_command", "python"]
+
+_ROOT = Path(__file__).parent.parent
 
 
 class Failed(Exception):
     """A program gave no answer, or a wrong one."""
 
 
+def python(module: str, *words: object, profile: Path | None = None) -> list[str]:
+    """Return the command that runs one of our modules. `profile` names a file for its cProfile statistics."""
+    profiler = [] if profile is None else ["-m", "cProfile", "-o", str(profile)]
+    return [sys.executable, *profiler, "-m", module, *map(str, words)]
+
+
 class Program:
-    """One of our modules, running in a process of its own, until the block is left.
+    """A program in a process of its own, until the block is left. `facts` is what it said first."""
 
-    `facts` is what it said first. `profile` names a file for its cProfile statistics.
-    """
-
-    def __init__(self, module: str, *words: object, profile: str | None = None, within: float = 30.0) -> None:
-        profiler = [] if profile is None else ["-m", "cProfile", "-o", profile]
-        self._name = module
-        self._process = subprocess.Popen(
-            [sys.executable, *profiler, "-m", module, *map(str, words)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-        )
+    def __init__(self, command: Sequence[str], *, within: float = 60.0) -> None:
+        self._name = " ".join(command[-3:])
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=_ROOT)
         try:
             self.facts = self.listen(within)
         except BaseException:

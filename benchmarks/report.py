@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import attrs
 
-__all__ = ["Report", "Table", "as_markdown", "machine", "short"]
+__all__ = ["Bars", "Owed", "Report", "Table", "as_markdown", "machine", "owed_table", "short"]
 
 
 @attrs.frozen
@@ -23,6 +23,25 @@ class Table:
 
 
 @attrs.frozen
+class Bars:
+    """What is drawn: a value for each contender, in `unit`; `ours` are drawn in another colour."""
+
+    title: str
+    unit: str
+    values: Mapping[str, float]
+
+
+@attrs.frozen
+class Owed:
+    """One thing that is owed, in words, what was measured, and whether that is enough; None where nobody can say."""
+
+    work: str
+    owed: str
+    measured: str
+    met: bool | None
+
+
+@attrs.frozen
 class Report:
     """What came of a scenario. `figures` is everything that was measured, as JSON can hold it."""
 
@@ -30,11 +49,20 @@ class Report:
     explanation: str
     tables: Sequence[Table]
     figures: Any
+    bars: Sequence[Bars] = ()
+    owed: Sequence[Owed] = ()
 
 
 def as_markdown(report: Report) -> str:
     """Return the whole report as Markdown, its columns aligned so that a terminal does as well."""
     return "\n\n".join([f"## {report.title}", report.explanation, *map(_table, report.tables)])
+
+
+def owed_table(owed: Iterable[Owed]) -> str:
+    """Return as Markdown what is owed, what was measured, and what of it is met."""
+    said = {True: "yes", False: "**no**", None: "not measured"}
+    rows = [[each.work, each.owed, each.measured, said[each.met]] for each in owed]
+    return _table(Table("What is owed", ["work", "owed", "measured", "met"], rows))
 
 
 def _table(table: Table) -> str:
@@ -55,8 +83,10 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def short(value: float) -> str:
-    """Return a count as people say it: 987, 31 k, 1.24 M."""
+def short(value: float | None) -> str:
+    """Return a count as people say it: 987, 31 k, 1.24 M; nothing for None."""
+    if value is None:
+        return ""
     if value >= 999_500:
         return f"{value / 1e6:.2f} M"
     return f"{value / 1e3:.0f} k" if value >= 10_000 else f"{value:.0f}"

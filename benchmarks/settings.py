@@ -7,17 +7,23 @@ from pathlib import Path
 
 import attrs
 
-__all__ = ["Settings"]
+__all__ = ["QUICK", "Settings"]
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """What a scenario is told. `seconds` is about what one round of one server should take.
+    """What a scenario is told. `seconds` is about what one round of one contender should take.
 
-    `profile` is a folder for cProfile's statistics of every server; what is measured then is of no worth.
+    `links` and `sizes` (bytes) are for the fan-outs; `crowd` is how many come for what is measured with very many
+    connections. `profile` is a folder for cProfile's statistics of servers; what is measured then is of no worth.
     """
 
-    links: Sequence[int] = (100, 500)
+    links: Sequence[int] = (100, 500, 2000)
+    sizes: Sequence[int] = (200, 2048)
+    crowd: int = 10_000
     rounds: int = 5
-    seconds: float = 1.0
+    seconds: float = 0.5
     profile: Path | None = None
+
+
+QUICK = Settings(links=(100,), sizes=(200,), crowd=1000, rounds=3, seconds=0.25)

@@ -1,1 +1,24 @@
-"""Servers to be measured. Each is a program that does as it is told on stdin: see `fan_out` for the words."""
+"""Servers to be measured, ours and others; each is a program that does as it is told on stdin. Here is who they are.
+
+All of a fan-out take a message's size first, answer with their port (``unit`` and ``ack`` as `benchmarks.load.sink`
+takes them, where they are not 0 and ``-``), and do ``size MESSAGES`` (answer: ``units`` on each link), ``publish
+MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``.
+"""
+
+from __future__ import annotations
+
+from benchmarks.contenders import Contender, Opening
+
+__all__ = ["FAN_OUT"]
+
+_HUB = "benchmarks.servers.hub"
+_OURS = "/ws?topics=bench"
+
+FAN_OUT = (
+    Contender("trio_hub compat", _HUB, ["compat"], opening=Opening(_OURS, greetings=1)),
+    Contender("trio_hub v1.json", _HUB, ["v1.json"], opening=Opening(_OURS, "trio-hub.v1.json", 1)),
+    Contender("trio_hub v1.cbor", _HUB, ["v1.cbor"], opening=Opening(_OURS, "trio-hub.v1.cbor", 1)),
+    Contender("websockets/asyncio", "benchmarks.servers.websockets_broadcast", ["asyncio"], ["websockets"]),
+    Contender("websockets/uvloop", "benchmarks.servers.websockets_broadcast", ["uvloop"], ["websockets", "uvloop"]),
+    Contender("picows/uvloop", "benchmarks.servers.picows_loop", (), ["picows", "uvloop"]),
+)

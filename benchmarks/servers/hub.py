@@ -1,8 +1,8 @@
 """Ours, whole: the server with its hub; numbers, kept events, bounds and the heart are on.
 
-    python -m benchmarks.servers.hub SIZE compat|v1
+    python -m benchmarks.servers.hub SIZE compat|v1.json|v1.cbor
 
-Every event is JSON of SIZE bytes, its envelope included; compat's number comes on top.
+Every event takes SIZE bytes in that spelling, its envelope included; compat's number comes on top.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import json
 import sys
 import time
 
+import cbor2
 import trio
 
 from benchmarks.conversation import answer, next_command
+from benchmarks.load.raw import open_files
 from benchmarks.servers.pace import LOOK_AFTER, MOST_OWED, PAUSE
 from trio_hub import Event, HubOptions, LinkOptions, Reach, Server, topic
 
@@ -21,30 +23,37 @@ TOPIC = "bench"
 SILENCE = 3600.0  # s, until a ping, which would be counted as part of an event
 
 
+def event_of(size: int, spelling: str) -> Event:
+    """Return an event that takes so many bytes, its number aside."""
+    for length in range(size):
+        event = {"event": "tick", "data": {"text": "x" * (size - length)}, "broadcast": {"topic": TOPIC}}
+        spelled = cbor2.dumps(event) if spelling == "v1.cbor" else json.dumps(event, separators=(",", ":")).encode()
+        if len(spelled) == size:
+            return Event("tick", event["data"])
+    raise AssertionError(f"no event takes {size} bytes")
+
+
 class FanOut:
     """Publishes events of one size to one topic."""
 
     def __init__(self, size: int, spelling: str) -> None:
-        self.hub = Server(options=HubOptions(link=LinkOptions(ping_interval=SILENCE)))
-        empty = json.dumps(
-            {"event": "tick", "data": {"text": ""}, "broadcast": {"topic": TOPIC}}, separators=(",", ":")
-        )
-        self._event = Event("tick", {"text": "x" * (size - len(empty))})
+        self.server = Server(options=HubOptions(link=LinkOptions(ping_interval=SILENCE)))
+        self._event = event_of(size, spelling)
         self._size = size
         self._numbered = spelling == "compat"
         self._published = 0
 
-    def bytes_of_next(self, messages: int) -> int:
-        """Return how many bytes the next events are on one link, frame heads and numbers included."""
-        sizes = [self._size] * messages
-        if self._numbered:
-            first = self._published + 1
-            sizes = [self._size + len(f',"seq":{number}') for number in range(first, first + messages)]
+    def size_of_next(self, messages: int) -> int:
+        """Return how much the next events are on one link: bytes with frame heads and numbers, or events for v1."""
+        if not self._numbered:
+            return messages
+        first = self._published + 1
+        sizes = [self._size + len(f',"seq":{number}') for number in range(first, first + messages)]
         return sum(size + (2 if size < 126 else 4) for size in sizes)
 
     async def publish(self, messages: int, burst: int) -> None:
         """Publish, and go on when the burst was offered to everybody; wait where somebody is owed much."""
-        looked, hub, event, to = 0, self.hub.hub, self._event, topic(TOPIC)
+        looked, hub, event, to = 0, self.server.hub, self._event, topic(TOPIC)
         for done in range(0, messages, burst):
             for _ in range(burst - 1):
                 hub.publish_nowait(event, to=to)
@@ -56,18 +65,26 @@ class FanOut:
         self._published += messages
 
     def _most_owed(self) -> int:
-        return max(connection.outbox.statistics().owed_size for connection in self.hub.hub.connections())
+        return max(connection.outbox.statistics().owed_size for connection in self.server.hub.connections())
 
 
-async def main() -> None:
-    fan_out = FanOut(int(sys.argv[1]), sys.argv[2])
+async def main(size: int, spelling: str) -> None:
+    fan_out = FanOut(size, spelling)
+    open_files()
     async with trio.open_nursery() as tasks:
-        listeners = await tasks.start(fan_out.hub.serve, "127.0.0.1", 0)
-        answer(port=listeners[0].socket.getsockname()[1])
+        listeners = await tasks.start(fan_out.server.serve, "127.0.0.1", 0)
+        port = listeners[0].socket.getsockname()[1]
+        match spelling:
+            case "compat":
+                answer(port=port)
+            case "v1.json":
+                answer(port=port, unit=size + 1, ack="json")  # a batch has a comma behind each event but the last
+            case "v1.cbor":
+                answer(port=port, unit=size, ack="cbor")
         while words := await trio.to_thread.run_sync(next_command):
             match words:
                 case ["size", messages]:
-                    answer(bytes=fan_out.bytes_of_next(int(messages)))
+                    answer(units=fan_out.size_of_next(int(messages)))
                 case ["publish", messages, burst]:
                     answer(begun=time.monotonic(), cpu=time.process_time())
                     await fan_out.publish(int(messages), int(burst))
@@ -77,4 +94,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    trio.run(main, int(sys.argv[1]), sys.argv[2])

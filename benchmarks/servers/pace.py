@@ -30,7 +30,7 @@ async def obey(say: Callable[[], None], transports: Callable[[], Iterable[_HasBu
     while words := await asyncio.to_thread(next_command):
         match words:
             case ["size", messages]:
-                answer(bytes=int(messages) * (size + head))
+                answer(units=int(messages) * (size + head))
             case ["publish", messages, burst]:
                 answer(begun=time.monotonic(), cpu=time.process_time())
                 await _publish(say, transports, size, int(messages), int(burst))

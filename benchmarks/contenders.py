@@ -1,0 +1,87 @@
+"""Who can be measured: ours and our peers, and what has to be installed for each.
+
+A contender is a server program and how a client comes to hear it. Scenarios pick those that can do what they measure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import attrs
+
+from benchmarks.conversation import python
+
+__all__ = ["NODE", "PACKAGES", "Contender", "Opening", "node_package"]
+
+NODE = Path(__file__).parent / "node"
+"""Servers in JavaScript, and the lock file of what they need."""
+
+PACKAGES = (
+    "trio-hub",
+    "trio",
+    "trio-websocket",
+    "websockets",
+    "uvloop",
+    "picows",
+    "aiohttp",
+    "python-socketio",
+)
+"""Python packages whose versions matter to who compares two runs."""
+
+
+@attrs.frozen
+class Opening:
+    """How a client comes to hear a server: `target` and `subprotocol` of the upgrade, and what is said behind it.
+
+    The server's first `greetings` frames are swallowed; `said` is the text of one frame that goes out behind the first
+    of them, or behind the upgrade where there are none. `extensions` are offered in the upgrade.
+    """
+
+    target: str = "/"
+    subprotocol: str = "-"
+    greetings: int = 0
+    said: str = ""
+    extensions: str = ""
+
+
+@attrs.frozen
+class Contender:
+    """A server to be measured. `module` is a program of ours that runs it; `command` is said for any other.
+
+    `needs` are what it cannot do without: Python modules, ``node:`` packages, or ``program:`` commands.
+    """
+
+    name: str
+    module: str = ""
+    words: Sequence[object] = ()
+    needs: Sequence[str] = ()
+    opening: Opening = Opening()
+    command: Sequence[str] = ()
+
+    def missing(self) -> list[str]:
+        """Return what it needs and is not installed here."""
+        return [need for need in self.needs if not _is_here(need)]
+
+    def program(self, *words: object, profile: Path | None = None) -> list[str]:
+        """Return the command that runs it; `words` stand before its own. Only Python programs have profiles."""
+        if self.command:
+            return [*self.command, *map(str, words), *map(str, self.words)]
+        return python(self.module, *words, *self.words, profile=profile)
+
+
+def _is_here(need: str) -> bool:
+    kind, _, name = need.rpartition(":")
+    if kind == "node":
+        return shutil.which("node") is not None and node_package(name).is_dir()
+    if kind == "program":
+        return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is not None
+    return find_spec(name) is not None
+
+
+def node_package(name: str) -> Path:
+    """Return where an npm package is when ``npm ci`` has been run in `NODE`."""
+    return NODE / "node_modules" / name

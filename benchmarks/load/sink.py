@@ -1,0 +1,101 @@
+"""The far end of a fan-out: one epoll over many links, which counts what comes and looks at no more than it must.
+
+It naps between two looks at its sockets, so no write ever has to wake it. A real listener lives on another machine:
+waking a process on this one is not the server's work, but costs it more than all the rest where cores are virtual.
+
+    python -m benchmarks.load.sink PORT OPENING LINKS UNIT ACK
+
+Opens LINKS links, and answers. Then ``take WANTED SECONDS`` counts until so much has come on all links together, and
+answers when that was, and what it cost. With a UNIT of 0 that is bytes, frame heads included; else see `FrameCounter`.
+ACK says how events are acknowledged, ``json``, ``cbor``, or not at all with ``-``: 64 at a time, as our client does it.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import cbor2
+
+from benchmarks.conversation import answer, next_command
+from benchmarks.load.raw import READ_SIZE, FrameCounter, Trouble, masked, open_files, opening_from, run, upgrade
+
+ACK_EVERY = 64
+NAP = 0.001  # s
+
+ACKS: dict[str, Callable[[int], bytes]] = {
+    "json": lambda number: masked(b'{"ack":%d}' % number),
+    "cbor": lambda number: masked(cbor2.dumps({"ack": number}), opcode=0x2),
+}
+
+
+class Sink:
+    """Takes what comes on all its links. `counts` are events, where they are acknowledged by `ack`."""
+
+    def __init__(self, links: list[socket.socket], unit: int, ack: Callable[[int], bytes] | None) -> None:
+        self._links = {link.fileno(): link for link in links}
+        self._counters = {fd: FrameCounter(unit) for fd in self._links} if unit else None
+        self._ack = ack
+        self._counts = dict.fromkeys(self._links, 0)
+        self._ack_at = dict.fromkeys(self._links, ACK_EVERY)
+        self._epoll = select.epoll()
+        for fd in self._links:
+            self._epoll.register(fd, select.EPOLLIN)
+
+    def take(self, wanted: int, seconds: float) -> tuple[int, int]:
+        """Read until so much has come; return bytes, and reads. Raises `Trouble` when it does not within the time."""
+        deadline = time.monotonic() + seconds
+        received = taken = reads = 0
+        buffer = bytearray(READ_SIZE)
+        read: dict[int, Callable[[bytearray], int]] = {fd: link.recv_into for fd, link in self._links.items()}
+        poll, counters = self._epoll.poll, self._counters
+        while received < wanted:
+            for fd, _ in poll(0):
+                size = read[fd](buffer)
+                if not size:
+                    raise Trouble("the server ended a link")
+                taken += size
+                reads += 1
+                if counters is None:
+                    received += size
+                    continue
+                units = counters[fd].feed(buffer, size)
+                received += units
+                if self._ack is not None:
+                    self._count(fd, units)
+            if received < wanted:
+                time.sleep(NAP)
+                if time.monotonic() > deadline:
+                    raise Trouble(f"only {received} of {wanted} came within {seconds:g} s")
+        if received > wanted:
+            raise Trouble(f"{received - wanted} too many came")
+        return taken, reads
+
+    def _count(self, fd: int, events: int) -> None:
+        count = self._counts[fd] = self._counts[fd] + events
+        if count >= self._ack_at[fd]:  # the first event behind the greeting, which is event 0, is number 1
+            assert self._ack is not None
+            self._links[fd].send(self._ack(count))
+            self._ack_at[fd] = count + ACK_EVERY
+
+
+def main() -> None:
+    port, opening, count, unit, ack = sys.argv[1:]
+    open_files()
+    opened = [upgrade(int(port), opening_from(opening)) for _ in range(int(count))]
+    if any(data for _, data in opened):
+        raise Trouble("more came than the greetings")
+    sink = Sink([link for link, _ in opened], int(unit), ACKS.get(ack))
+    answer(links=len(opened))
+    while words := next_command():
+        _, wanted, seconds = words
+        cpu = time.process_time()
+        taken, reads = sink.take(int(wanted), float(seconds))
+        answer(ended=time.monotonic(), cpu=time.process_time() - cpu, bytes=taken, reads=reads)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""What is measured, and how: one file for each scenario. Each has `run(settings) -> Report`."""

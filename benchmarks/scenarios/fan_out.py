@@ -1,0 +1,175 @@
+"""One publisher, many listeners: how many deliveries a second, and what each costs.
+
+A message has so many bytes (ours: its envelope included, compat's number on top), published one at a time or in bursts
+of 16 with a turn of the server's loop behind each. Time runs from just before the first publish until one sink, in a
+process of its own, has the last byte on all links; CPU time is the server's over the same span. No server may run
+ahead of its readers: each looks now and then at what it owes them, and pauses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from statistics import median
+
+import attrs
+
+from benchmarks.contenders import Contender
+from benchmarks.contest import Outcomes, compete, median_of, median_ratio
+from benchmarks.conversation import Program, python
+from benchmarks.report import Bars, Owed, Report, Table, short
+from benchmarks.servers import FAN_OUT
+from benchmarks.settings import Settings
+
+__all__ = ["Contest", "Round", "figures_of", "run"]
+
+BURSTS = {1: "one at a time", 16: "bursts of 16"}
+TRIAL = 30_000  # deliveries, to warm up and to find out how many make a round
+PATIENCE = 60.0  # s, for anything
+
+UVLOOP, PICOWS, NATS, BUN = "websockets/uvloop", "picows/uvloop", "nats-server", "Bun"
+_REFERENCES = (UVLOOP, PICOWS, NATS, BUN)
+
+
+@attrs.frozen
+class Round:
+    """One measurement. Seconds throughout; `cpu` is the server's, `sink_cpu` the sink's; `bytes` came to all."""
+
+    deliveries: int
+    wall: float
+    cpu: float
+    sink_cpu: float
+    bytes: int
+
+    @property
+    def rate(self) -> float:
+        """Deliveries a second."""
+        return self.deliveries / self.wall
+
+    @property
+    def cpu_rate(self) -> float:
+        """Deliveries a second of the server's CPU time."""
+        return self.deliveries / self.cpu
+
+
+class Contest:
+    """A server with all its links, ready for rounds. `burst` is how many messages are published in one go."""
+
+    def __init__(
+        self, contender: Contender, size: int, links: int, burst: int, stack: ExitStack, settings: Settings
+    ) -> None:
+        kept = None
+        if settings.profile is not None:
+            kept = settings.profile / f"{contender.name.replace('/', '-').replace(' ', '-')}-{links}-{size}-{burst}"
+        self._links = links
+        self._burst = burst
+        self._seconds = settings.seconds
+        self._messages = _whole_bursts(TRIAL / links, burst)
+        self._played = 0
+        self._server = stack.enter_context(Program(contender.program(size, profile=kept)))
+        facts = self._server.facts
+        words = facts["port"], json.dumps(attrs.asdict(contender.opening)), links
+        count = facts.get("unit", 0), facts.get("ack", "-")
+        self._sink = stack.enter_context(Program(python("benchmarks.load.sink", *words, *count), within=PATIENCE))
+
+    def play(self) -> Round:
+        """Have messages published, and wait for the last byte of the last."""
+        messages = self._messages
+        wanted = self._server.ask("size", messages)["units"] * self._links
+        self._sink.tell("take", wanted, PATIENCE)
+        begun = self._server.ask("publish", messages, self._burst)
+        ended = self._sink.listen(PATIENCE + 5)
+        cpu = self._server.ask("cpu")["cpu"] - begun["cpu"]
+        round = Round(messages * self._links, ended["ended"] - begun["begun"], cpu, ended["cpu"], ended["bytes"])
+        if not self._played:
+            self._messages = _whole_bursts(round.rate * self._seconds / self._links, self._burst)
+        self._played += 1
+        return round
+
+
+def _whole_bursts(messages: float, burst: int) -> int:
+    return max(round(messages / burst), 4) * burst
+
+
+def run(settings: Settings) -> Report:
+    """Measure every contender that is here with every size and number of links, one at a time and in bursts."""
+    tables, figures, bars, owed = [], [], [], []
+    for size in settings.sizes:
+        for links in settings.links:
+            for burst, title in BURSTS.items():
+                outcomes = compete(FAN_OUT, _enter(size, links, burst, settings), settings.rounds)
+                tables.append(_table(f"{links} links, {size} B, {title}", outcomes))
+                figures.append({"links": links, "burst": burst, "size": size, "servers": figures_of(outcomes)})
+                owed += _owed(f"fan-out, {links} links, {size} B, {title}", burst, outcomes)
+                rates = {name: median_of(rounds, lambda each: each.rate) for name, rounds in outcomes.items()}
+                bars.append(
+                    Bars(
+                        f"Fan-out, {links} links, {size} B, {title}",
+                        "deliveries/s",
+                        {k: v for k, v in rates.items() if v},
+                    )
+                )
+    return Report("Fan-out", (__doc__ or "").partition("\n\n")[2].strip(), tables, figures, bars, owed)
+
+
+def _enter(size: int, links: int, burst: int, settings: Settings) -> Callable[[Contender, ExitStack], Contest]:
+    return lambda contender, stack: Contest(contender, size, links, burst, stack, settings)
+
+
+# -- what came of it
+
+_OWED: dict[int, Sequence[tuple[str, float]]] = {
+    1: ((UVLOOP, 1.3), (PICOWS, 0.9)),
+    16: ((UVLOOP, 10), (NATS, 1), (BUN, 0.6)),
+}
+"""By burst: how many times the rate of whom."""
+
+
+def _owed(work: str, burst: int, outcomes: Outcomes[Round]) -> list[Owed]:
+    """Hold the best of ours against what is owed."""
+    ours = {name: rounds for name, rounds in outcomes.items() if name.startswith("trio_hub")}
+    owed = []
+    for reference, factor in _OWED[burst]:
+        ratios = {
+            name: ratio
+            for name, rounds in ours.items()
+            if (ratio := median_ratio(rounds, outcomes.get(reference, ""), lambda each: each.rate)) is not None
+        }
+        measured = ", ".join(f"{name.removeprefix('trio_hub ')} {ratio:.2f}" for name, ratio in ratios.items())
+        met = max(ratios.values()) >= factor if ratios else None
+        owed.append(Owed(work, f">= {factor:g} x {reference}", measured, met))
+    return owed
+
+
+def _table(title: str, outcomes: Outcomes[Round]) -> Table:
+    columns = ["server", "deliveries/s", "range", "CPU µs each", "CPU/wall", "sink CPU/wall"]
+    columns += [f"x {name}" for name in _REFERENCES]
+    rows = []
+    for name, rounds in outcomes.items():
+        if isinstance(rounds, str):
+            rows.append([name, rounds, *[""] * (len(columns) - 2)])
+            continue
+        rates = [each.rate for each in rounds]
+        row = [name, short(median(rates)), f"{short(min(rates))} - {short(max(rates))}"]
+        row.append(f"{1e6 / median(each.cpu_rate for each in rounds):.2f}")
+        row += [f"{median(getattr(each, cpu) / each.wall for each in rounds):.0%}" for cpu in ("cpu", "sink_cpu")]
+        for reference in _REFERENCES:
+            ratio = median_ratio(rounds, outcomes.get(reference, ""), lambda each: each.rate)
+            row.append("" if ratio is None else f"{ratio:.2f}")
+        rows.append(row)
+    return Table(title, columns, rows)
+
+
+def figures_of(outcomes: Outcomes[Round]) -> dict[str, object]:
+    """Return everything that was measured, as JSON can hold it."""
+    return {
+        name: {"missing": rounds}
+        if isinstance(rounds, str)
+        else {
+            "deliveries_per_second": median_of(rounds, lambda each: each.rate),
+            "deliveries_per_cpu_second": median_of(rounds, lambda each: each.cpu_rate),
+            "rounds": [attrs.asdict(each) for each in rounds],
+        }
+        for name, rounds in outcomes.items()
+    }
