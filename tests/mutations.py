@@ -107,7 +107,7 @@ MUTATIONS = (
         "the oldest is forgotten one too early",
         ("while len(kept) > options.kept_count", "while len(kept) >= options.kept_count"),
     ),
-    mutation("an event overtakes what is owed", ("if self.owed or len(kept) >=", "if len(kept) >=")),
+    mutation("an event overtakes what is owed", ("        if self.owed:\n            return None\n", "")),
     mutation("a newer event replaces one that is written", ("            self._droppable.written(taken)\n", "")),
     mutation(
         "what is replaced is not taken off the account",

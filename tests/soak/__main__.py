@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from functools import reduce
 from operator import add
 
-from benchmarks.conversation import Program
+from benchmarks.conversation import Program, python
 from tests.soak.findings import Heard, Look, Published, Soak, as_table, rows
 from tests.soak.settings import Settings
 
@@ -34,7 +34,7 @@ def soak(settings: Settings) -> Soak:
     """Run all of it; takes about 15 s more than the storm."""
     begun = time.monotonic()
     with ExitStack() as stack:
-        server = stack.enter_context(Program("tests.soak.server", settings.spelled()))
+        server = stack.enter_context(Program(python("tests.soak.server", settings.spelled())))
         words = server.facts["port"], settings.spelled()
         crowds = [stack.enter_context(_crowd(which, *words)) for which in range(settings.crowds)]
         start = _look_when(server, lambda look: look.is_quiet)
@@ -53,7 +53,7 @@ def soak(settings: Settings) -> Soak:
 
 
 def _crowd(which: int, port: int, settings: str) -> Program:
-    return Program("tests.soak.crowd", port, which, settings, within=PATIENCE)
+    return Program(python("tests.soak.crowd", port, which, settings), within=PATIENCE)
 
 
 def _look_when(server: Program, is_well: Callable[[Look], bool]) -> Look:

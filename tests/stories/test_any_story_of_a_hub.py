@@ -244,15 +244,15 @@ class AnyStory(RuleBasedStateMachine):
 
     async def _fail(self) -> None:
         offering = self.world.server.hub._offering
-        offer = offering._offer
+        offering_of = offering._offering_of
 
-        def fail(*arguments: Any) -> None:
+        def fail(*arguments: Any, **more: Any) -> None:
             raise ZeroDivisionError
 
-        offering._offer = fail
+        offering._offering_of = fail
         await self._publish(everyone(), MUST, 1, 0)
         await wait_all_tasks_blocked()
-        offering._offer = offer
+        offering._offering_of = offering_of
         await trio.sleep(3)  # it is not restarted more than five times in ten seconds
 
     @rule()

@@ -148,13 +148,13 @@ def test_a_body_is_deflated_once_for_every_number_and_recipient(codec):
     bodies = [Body(LONG), Body(LONG)]
     for first in (1, 9, 10, 99, 1000):
         for owed in (bodies, bodies[:1], bodies * 3):
-            heard = frames_in(codec.frames_with(deflater)(owed, first))
+            heard = frames_in(codec.deflating(deflater).frames(owed, first))
             assert [codec.from_server(text)[0].data for text in heard] == [LONG.data] * len(owed)
     assert len(deflater.payloads) == 2
 
 
 def test_what_differs_between_compressed_recipients_is_only_the_number():
-    frames = COMPAT.frames_with(CountingDeflater())
+    frames = COMPAT.deflating(CountingDeflater()).frames
     body = Body(LONG)
     nine, ten, eleven = (frames([body], number) for number in (9, 10, 11))
     assert len(nine) < len(COMPAT.frames([body], 9)) / 5
@@ -168,7 +168,7 @@ def test_an_independent_peer_inflates_what_recipients_share(codec, keeps_context
     peer = IndependentPeer(CLIENT)
     peer.extensions = [PerMessageDeflate(not keeps_context, False, 15, 15)]
     for first in (1, 10):
-        peer.receive_data(codec.frames_with(CountingDeflater())([Body(LONG), Body(TOWN), Body(LONG)], first))
+        peer.receive_data(codec.deflating(CountingDeflater()).frames([Body(LONG), Body(TOWN), Body(LONG)], first))
         heard = [codec.from_server(bytes(frame.data).decode())[0].data for frame in peer.events_received()]
         assert heard == [LONG.data, TOWN.data, LONG.data]
 
@@ -177,7 +177,7 @@ def test_an_independent_peer_inflates_what_recipients_share(codec, keeps_context
 def test_small_bodies_are_left_alone_also_beside_others(codec):
     deflater = CountingDeflater()
     bodies = [Body(TOWN), Body(LONG), Body(TOWN)]
-    written = codec.frames_with(deflater)(bodies, 5)
+    written = codec.deflating(deflater).frames(bodies, 5)
     assert codec.frames([bodies[0]], 5) in written
     assert [json.loads(text)["data"] for text in frames_in(written)] == [TOWN.data, LONG.data, TOWN.data]
     assert len(deflater.payloads) == 1
@@ -186,7 +186,7 @@ def test_small_bodies_are_left_alone_also_beside_others(codec):
 @both_spellings
 def test_other_windows_have_frames_of_their_own(codec):
     body = Body(Event("e", [str(number) for number in range(1000)]))
-    wide, narrow = (codec.frames_with(Deflater(bits, CompressionOptions()))([body], 3) for bits in (15, 9))
+    wide, narrow = (codec.deflating(Deflater(bits, CompressionOptions())).frames([body], 3) for bits in (15, 9))
     assert wide != narrow
     assert frames_in(wide) == frames_in(narrow)
 
@@ -194,7 +194,7 @@ def test_other_windows_have_frames_of_their_own(codec):
 @both_spellings
 def test_a_deflated_body_counts_no_more_when_the_last_who_holds_it_lets_go(codec):
     tally = Tally()
-    frames = codec.frames_with(CountingDeflater())
+    frames = codec.deflating(CountingDeflater()).frames
     bodies = [Body(LONG), Body(LONG)]
     for body in bodies:
         body.count_in(tally)

@@ -115,17 +115,17 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
         if fits:
             self.owed += some
 
-    @rule(extra=extras, delivery=deliveries)
-    def pass_on(self, extra, delivery):
-        one = body(extra, delivery, published=self.now)
-        kept, options = self.kept, self.options
-        may = not self.owed and self.fits(1, one.size)
+    @rule(some=st.lists(bodies, min_size=1, max_size=8))
+    def pass_on(self, some):
+        kept, options, size = self.kept, self.options, size_of(some)
+        may = not self.owed and self.fits(len(some), size)
         if self.acknowledged:
-            may = may and len(kept) < options.kept_count and size_of(kept) + one.size <= options.kept_size
-        number = self.outbox.pass_on(one)
+            may = may and len(kept) + len(some) <= options.kept_count and size_of(kept) + size <= options.kept_size
+        number = self.outbox.pass_on(some, size)
         assert number == (len(self.numbered) if may else None)
         if may:
-            self.write([one])
+            self.write(some)
+            self.forget_oldest()
 
     @rule(most=st.one_of(st.integers(1, 5).map(lambda units: units * UNIT), st.just(EVERYTHING)))
     def take(self, most):

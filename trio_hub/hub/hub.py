@@ -74,7 +74,7 @@ class Hub:
             plugins=tuple(plugins),
         )
         self._inbox = Inbox(options.inbox, self._tally)
-        self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, step=options.yield_every)
+        self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, options)
         self._receipts: set[Receipt] = set()  # that somebody waits for
         self._closed = False
 

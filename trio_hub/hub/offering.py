@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import trio
 
+from trio_hub.hub.editing import Editing
 from trio_hub.hub.inbox import Inbox, Publication
 from trio_hub.hub.receipts import Receipt
 from trio_hub.hub.roster import Roster
 from trio_hub.hub.statistics import Counts
+from trio_hub.options import HubOptions
+from trio_hub.peer.broadcast import broadcast
 from trio_hub.peer.connection import Connection
 from trio_hub.wire.codecs import Body, Tally
 from trio_hub.wire.outbox import Offer
@@ -19,23 +25,24 @@ Touched = dict[Connection, None]
 
 
 class Offering:
-    """Offers what was taken from `inbox` to those of `roster` it is for, to `step` of them before others get a turn."""
+    """Offers what was taken from `inbox` to those of `roster` it is for."""
 
-    def __init__(self, inbox: Inbox, roster: Roster, tally: Tally, counts: Counts, *, step: int) -> None:
+    def __init__(self, inbox: Inbox, roster: Roster, tally: Tally, counts: Counts, options: HubOptions) -> None:
         self._tally = tally
         self._inbox = inbox
         self._roster = roster
         self._counts = counts
-        self._step = step
+        self._step = options.yield_every
+        self._piece_size = options.link.piece_size
 
     async def offer(self, burst: list[Publication], touched: Touched) -> None:
         """Offer a burst to everyone it is for. Yields now and then, so that many recipients hold up nobody.
 
-        An event that is alone (`touched` and the inbox are empty) is written at once where that is possible: nothing
+        A burst that is alone (`touched` and the inbox are empty) is written at once where that is possible: nothing
         else would be written with it.
         """
         recipients = self._roster.select(burst[0].target)
-        offer = self._offer if burst[0].editing is None else self._offer_edited
+        offer = self._offering_of(burst, is_alone=not (touched or self._inbox))
         step = self._step
         try:
             for start in range(0, len(recipients), step):
@@ -43,36 +50,58 @@ class Offering:
                 if start:
                     await trio.lowlevel.checkpoint()
                     turn = [connection for connection in turn if not connection.has_ended]
-                offer(burst, turn, touched)
+                touched.update(dict.fromkeys(offer(turn)))
         finally:
             for publication in burst:
                 self._counts.offered += publication.offered
                 if publication.receipt is not None:
                     publication.receipt.nobody_else(publication.offered)
 
-    def _offer(self, burst: list[Publication], recipients: list[Connection], touched: Touched) -> None:
-        """Offer every event to every recipient: one call for each recipient, not for each event."""
+    def _offering_of(
+        self, burst: list[Publication], *, is_alone: bool
+    ) -> Callable[[list[Connection]], list[Connection]]:
+        """Return how this burst is offered: a function of recipients that returns whom to flush."""
+        if burst[0].editing is not None:
+            return partial(self._offer_edited, burst[0], burst[0].editing)
         bodies = [publication.body for publication in burst]
         size = sum([body.size for body in bodies])
-        is_plain = all(publication.is_plain for publication in burst)
-        is_alone = is_plain and len(burst) == 1 and not touched and not self._inbox
-        queued: list[Connection] = []
-        for connection in recipients:
-            if is_alone and connection.pass_on(bodies[0]):
-                continue
-            if not (is_plain and connection.outbox.offer_all(bodies, size)):
-                for publication in burst:
-                    publication.offered -= not self._owe(connection, publication.body, publication.receipt)
-            queued.append(connection)
-        touched.update(dict.fromkeys(queued))
-        for publication in burst:
-            publication.offered += len(recipients)
+        if not all(publication.is_plain for publication in burst):
+            return partial(self._offer_each, burst)
+        if is_alone and size <= self._piece_size:
+            return partial(self._offer_straight, burst, bodies, size)
+        return partial(self._offer_plain, burst, bodies, size)
 
-    def _offer_edited(self, burst: list[Publication], recipients: list[Connection], touched: Touched) -> None:
+    def _offer_straight(
+        self, burst: list[Publication], bodies: list[Body], size: int, recipients: list[Connection]
+    ) -> list[Connection]:
+        """Write all to every recipient who keeps up; the others are offered it."""
+        behind = broadcast(bodies, size, recipients)
+        for publication in burst:
+            publication.offered += len(recipients) - len(behind)
+        return self._offer_plain(burst, bodies, size, behind)
+
+    def _offer_plain(
+        self, burst: list[Publication], bodies: list[Body], size: int, recipients: list[Connection]
+    ) -> list[Connection]:
+        """Offer all to every recipient: one call for each recipient, not for each event."""
+        full = [connection for connection in recipients if not connection.outbox.offer_all(bodies, size)]
+        for publication in burst:
+            publication.offered += len(recipients) - len(full)
+        self._offer_each(burst, full)
+        return recipients
+
+    def _offer_each(self, burst: list[Publication], recipients: list[Connection]) -> list[Connection]:
+        """Offer every event to every recipient."""
+        for connection in recipients:
+            for publication in burst:
+                publication.offered += self._owe(connection, publication.body, publication.receipt)
+        return recipients
+
+    def _offer_edited(
+        self, publication: Publication, editing: Editing, recipients: list[Connection]
+    ) -> list[Connection]:
         """Offer one event to every recipient, in the form that its editors make for them."""
-        (publication,) = burst
-        editing = publication.editing
-        assert editing is not None
+        heard: list[Connection] = []
         failures = editing.failures
         for connection in recipients:
             body = editing.body_for(connection)
@@ -80,8 +109,9 @@ class Offering:
                 continue
             body.count_in(self._tally)
             publication.offered += self._owe(connection, body, publication.receipt)
-            touched[connection] = None
+            heard.append(connection)
         self._counts.editor_failures += editing.failures - failures
+        return heard
 
     def _owe(self, connection: Connection, body: Body, receipt: Receipt | None) -> bool:
         """Owe one event to a recipient, whatever it takes; False where it was dropped, as it allows."""

@@ -6,8 +6,11 @@ carries everything. The second (TLS, memory, platforms whose sockets are no file
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -15,7 +18,7 @@ import trio
 from trio_hub.errors import LinkLost
 from trio_hub.messages import CloseCode, CloseReason
 
-__all__ = ["Transport", "transport_for"]
+__all__ = ["Transport", "lost", "transport_for"]
 
 _CHUNK = 16 * 1024  # of a stream write, so that its progress can be watched; TLS makes records of this size
 
@@ -27,8 +30,12 @@ class Transport(Protocol):
         """Return what has come, at least one byte; ``b""`` at the end. Nothing is lost when cancelled."""
         ...
 
-    def write_now(self, data: bytes) -> int:
-        """Write what is taken without waiting; return how much that was."""
+    @property
+    def write_now(self) -> Callable[[bytes], int]:
+        """Writes what is taken without waiting, and returns how much that was.
+
+        Raises `BlockingIOError` where nothing is, and any other `OSError` where nothing ever will be.
+        """
         ...
 
     async def write(self, data: memoryview) -> int:
@@ -56,7 +63,12 @@ def transport_for(stream: trio.abc.Stream) -> Transport:
     return _StreamTransport(stream)
 
 
-def _lost(error: BaseException) -> LinkLost:
+def _refuse(data: bytes) -> int:
+    raise OSError(errno.EBADF, "the stream is closed")
+
+
+def lost(error: BaseException) -> LinkLost:
+    """Return what a failure of the stream means."""
     cause = error.__cause__ or error
     return LinkLost(CloseReason(CloseCode.ABNORMAL, str(cause) or type(cause).__name__))
 
@@ -65,7 +77,7 @@ async def _end_writing(stream: trio.abc.HalfCloseableStream) -> None:
     try:
         await stream.send_eof()
     except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-        raise _lost(error) from error
+        raise lost(error) from error
 
 
 class _SocketTransport:
@@ -74,6 +86,7 @@ class _SocketTransport:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._fd = stream.socket.fileno()
+        self.write_now = partial(os.write, self._fd)  # no function of ours: it is called for each delivery
 
     async def read(self, most: int) -> bytes:
         self._check()
@@ -84,15 +97,7 @@ class _SocketTransport:
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
-                raise _lost(error) from error
-
-    def write_now(self, data: bytes) -> int:
-        try:
-            return os.write(self._fd, data)
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            raise _lost(error) from error
+                raise lost(error) from error
 
     async def write(self, data: memoryview) -> int:
         self._check()
@@ -103,7 +108,7 @@ class _SocketTransport:
             except BlockingIOError:
                 continue
             except (OSError, trio.ClosedResourceError) as error:
-                raise _lost(error) from error
+                raise lost(error) from error
 
     def _check(self) -> None:
         if self._fd < 0:
@@ -114,6 +119,7 @@ class _SocketTransport:
 
     async def aclose(self) -> None:
         self._fd = -1  # the number may soon be somebody else's
+        self.write_now = _refuse
         await trio.aclose_forcefully(self._stream)
 
 
@@ -126,10 +132,10 @@ class _StreamTransport:
         try:
             return bytes(await self._stream.receive_some(most))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise _lost(error) from error
+            raise lost(error) from error
 
     def write_now(self, data: bytes) -> int:
-        return 0
+        raise BlockingIOError  # nobody knows without waiting
 
     async def write(self, data: memoryview) -> int:
         chunk = data[:_CHUNK]
@@ -138,7 +144,7 @@ class _StreamTransport:
             await self._stream.send_all(chunk)
             sent = True
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise _lost(error) from error
+            raise lost(error) from error
         finally:
             self.torn = not sent  # when cancelled, any part of it may have been sent (send_all's documentation)
         return len(chunk)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import trio
 
 from trio_hub.errors import LinkLost
-from trio_hub.link.transport import Transport
+from trio_hub.link.transport import Transport, lost
 from trio_hub.messages import CloseReason
 from trio_hub.options import LinkOptions
 
@@ -29,7 +29,8 @@ Source = Callable[[int], tuple[bytes, bool]]
 class Writer:
     """Writes to one transport. `on_failure` is called once when that fails.
 
-    `busy` says that bytes wait for the socket; `written` counts those it took.
+    `busy` says that bytes wait for the socket; `written` counts those that `run` wrote. `is_idle` says that a source is
+    drawn from, and nothing else is to be written before what it has.
     """
 
     __slots__ = (
@@ -45,15 +46,14 @@ class Writer:
         "_source",
         "_stopped",
         "_transport",
-        "_write_now",
         "busy",
+        "is_idle",
         "running",
         "written",
     )
 
     def __init__(self, transport: Transport, options: LinkOptions, on_failure: Callable[[CloseReason], None]) -> None:
         self._transport = transport
-        self._write_now = transport.write_now
         self._options = options
         self._on_failure = on_failure
         self._queue: list[bytes] = []
@@ -65,12 +65,14 @@ class Writer:
         self._rest_in, self._rest_out = trio.open_memory_channel[bytes](1)
         self._room = trio.lowlevel.ParkingLot()
         self.busy = False
+        self.is_idle = False
         self.running = False
         self.written = 0
 
     def post(self, framed: bytes, *, last: bool = False) -> None:
         """Put finished frames into the queue; they leave with the next `flush`. After the `last` nothing is taken."""
         if not self._last:
+            self.is_idle = False
             self._queue.append(framed)
             self._queue_size += len(framed)
             if last:
@@ -80,6 +82,10 @@ class Writer:
     def draw_from(self, source: Source | None) -> None:
         """Ask `source` for more whenever the queue is empty. What it has returned counts as written."""
         self._source = source
+        self._note_idle()
+
+    def _note_idle(self) -> None:
+        self.is_idle = not (self.busy or self._queue or self._last or self._source is None)
 
     def flush(self) -> None:
         """Write what is owed, in one system call if the socket takes it; leave the rest to `run`. Never waits."""
@@ -88,25 +94,24 @@ class Writer:
         more = True
         while more:
             data, more = self._next_piece()
-            if not data or not self.write_through(data):
+            if not data:
+                self._note_idle()
                 return
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether a source is drawn from, and nothing else is to be written before what it has."""
-        return not (self.busy or self._queue or self._last or self._source is None)
+            more = self.write_through(data) and more
+        self._note_idle()
 
     def write_through(self, data: bytes) -> bool:
-        """Write finished frames now, while `is_idle`; False when something of them was left to `run`."""
+        """Write finished frames now, while nothing else is to be written; False when `run` has the rest of them."""
         try:
-            taken = self._write_now(data)
-        except LinkLost as lost:
-            self._fail(lost)
+            taken = self._transport.write_now(data)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self._fail(lost(error))
             return False
-        self.written += taken
         if taken == len(data):
             return True
-        self.busy = True
+        self.busy, self.is_idle = True, False
         self._rest_in.send_nowait(data[taken:] if taken else data)
         return False
 
@@ -128,11 +133,12 @@ class Writer:
                     self.written += taken
                     self._in_hand = self._in_hand[taken:] or memoryview(self._next_piece()[0])
                 self.busy = False
+                self._note_idle()
                 self._room.unpark_all()
         except trio.EndOfChannel:
             return
-        except LinkLost as lost:
-            self._fail(lost)
+        except LinkLost as error:
+            self._fail(error)
         finally:
             self.running = False
 
@@ -165,6 +171,7 @@ class Writer:
     def stop(self) -> None:
         """Forget everything: nothing can be written any more. `run` ends, at the latest with the transport."""
         self._stopped = self._last = True
+        self.is_idle = False
         self._rest_in.close()
         self._source = None
         self._queue.clear()

@@ -25,6 +25,7 @@ from trio_hub.errors import LinkLost, PeerFault, RequestFailed
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
+from trio_hub.link.writer import Writer
 from trio_hub.messages import (
     Ack,
     AckReplies,
@@ -40,7 +41,7 @@ from trio_hub.peer.hooks import Hooks, Plugin
 from trio_hub.peer.patience import Patience
 from trio_hub.peer.requests import Handler, Requests
 from trio_hub.session import Session
-from trio_hub.wire.codecs import Body, Codec, Frames, FromClient
+from trio_hub.wire.codecs import Body, Codec, Framing, FromClient
 from trio_hub.wire.outbox import Fate, Heed, Outbox, OutboxStatistics
 
 __all__ = ["Connection", "ConnectionStatistics"]
@@ -65,8 +66,8 @@ class Connection:
     """One peer's stay with the hub. Made by the hub; what an application may use of it is `id`, `session`, `user`,
     `topics`, `attached`, `statistics` and `end`.
 
-    `topics` is kept by the hub's index. `left` is called, with the reason, at the moment from which nobody can come
-    back to it; it must not wait.
+    `topics` is kept by the hub's index; `writer` and `framing` are those of the link it has, for `broadcast`. `left` is
+    called, with the reason, at the moment from which nobody can come back to it; it must not wait.
     """
 
     def __init__(
@@ -95,7 +96,8 @@ class Connection:
         self._left = left
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
         self._link: Link | None = None
-        self._frames: Frames = codec.frames  # as that link wants them
+        self.writer: Writer | None = None  # of that link
+        self.framing: Framing = codec  # as that link wants it
         self._links = 0
         self._reading: Link | None = None  # the link that the life task reads from, and sees to the end of
         self._in_batch = False
@@ -132,27 +134,13 @@ class Connection:
 
     def flush(self) -> None:
         """Write what is owed, as far as the link takes it now. Never waits."""
-        if self._link is not None:
-            self._link.writer.flush()
+        if self.writer is not None:
+            self.writer.flush()
 
     async def wait_written(self) -> None:
         """Wait until its link, if it has one, has taken what it may take, or has ended."""
-        if self._link is not None:
-            await self._link.writer.wait_idle()
-
-    def pass_on(self, body: Body) -> bool:
-        """Owe an event and write it at once, past the queue; False, and nothing is changed, where it has to queue.
-
-        It saves a lone event to a peer that keeps up a quarter of its way.
-        """
-        link = self._link
-        if link is None or not link.writer.is_idle:
-            return False
-        number = self.outbox.pass_on(body)
-        if number is None:
-            return False
-        link.writer.write_through(self._frames((body,), number))
-        return True
+        if self.writer is not None:
+            await self.writer.wait_idle()
 
     def _draw(self, most: int) -> tuple[bytes, bool]:
         """Return what is to be written next. Being asked says that the system has taken all that was drawn before."""
@@ -165,7 +153,7 @@ class Connection:
         bodies = outbox.take(most)
         if not bodies:
             return b"", False
-        return self._frames(bodies, first), bool(outbox.owed or self._drawn)
+        return self.framing.frames(bodies, first), bool(outbox.owed or self._drawn)
 
     def restart(self, id: str, hello: Body, reason: str) -> None:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""
@@ -232,8 +220,8 @@ class Connection:
 
         `resumed` says that the outbox was moved to where the client wants to go on.
         """
-        previous, self._link = self._link, link
-        self._frames = self.codec.frames if link.deflater is None else self.codec.frames_with(link.deflater)
+        previous, self._link, self.writer = self._link, link, link.writer
+        self.framing = self.codec if link.deflater is None else self.codec.deflating(link.deflater)
         self._links += 1
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         if previous is not None:
@@ -298,7 +286,7 @@ class Connection:
             link.writer.draw_from(None)
             self._tasks.start_soon(link.close)
         if self._link is link:
-            self._link = None
+            self._link = self.writer = None
             self._tell("disconnected", link.closed)
 
     async def _wait_for_link(self) -> None:
@@ -314,7 +302,7 @@ class Connection:
         assert self._requests is not None
         self._left(self, "expired")
         self._gone = True
-        link, self._link = self._link, None
+        link, self._link, self.writer = self._link, None, None
         if link is not None:  # we are cancelled
             link.end(_LEAVING)
             if link is not self._reading:

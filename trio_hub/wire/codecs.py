@@ -15,7 +15,7 @@ Where links agreed to compression, a body is deflated once for all of them, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final, Protocol
 
 import attrs
@@ -53,7 +53,7 @@ __all__ = [
     "Body",
     "Codec",
     "DeflatedBody",
-    "Frames",
+    "Framing",
     "FromClient",
     "FromServer",
     "Tally",
@@ -236,11 +236,21 @@ def _as_cbor(json: bytes) -> bytes:
     return cbor.dumps(_decode_json(json + b"}"))
 
 
-Frames = Callable[[Sequence[Body], int], bytes]
-"""Returns the frames of events, of which the first has this number: see `Codec.frames`."""
+class Framing(Protocol):
+    """Makes the frames of events: what a server writes.
+
+    `numbered` says whether the same events with other numbers are other frames.
+    """
+
+    @property
+    def numbered(self) -> bool: ...
+
+    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
+        """Return the frames of these events, of which the first has number `first`."""
+        ...
 
 
-class Codec(Protocol):
+class Codec(Framing, Protocol):
     """One spelling. `subprotocol` names it in the handshake; None is what a client without one gets.
 
     `acknowledges` says whether its clients acknowledge events, number their requests for the life of the connection,
@@ -250,12 +260,8 @@ class Codec(Protocol):
     subprotocol: ClassVar[str | None]
     acknowledges: ClassVar[bool]
 
-    def frames(self, bodies: Sequence[Body], first: int) -> bytes:
-        """Return the frames of these events, of which the first has number `first`: what a server writes."""
-        ...
-
-    def frames_with(self, deflater: Deflater) -> Frames:
-        """Return what `frames` is to links that agreed to compression: the same for all who share this deflater."""
+    def deflating(self, deflater: Deflater) -> Framing:
+        """Return what frames for links that agreed to compression: the same for all who share this deflater."""
         ...
 
     def let_go(self) -> None:
@@ -281,6 +287,7 @@ class _Deflating:
     def __init__(self, codec: _Spelling, deflater: Deflater) -> None:
         self._codec = codec
         self._deflater = deflater
+        self.numbered = codec.numbered
         self.let_go = codec.let_go
 
     def frames(self, bodies: Sequence[Body], first: int) -> bytes:
@@ -291,6 +298,7 @@ class _Spelling:
     """What all spellings share: messages are maps, or where `batches` also arrays of maps."""
 
     batches: ClassVar[bool]
+    numbered: ClassVar[bool]
 
     def __init__(self) -> None:
         self._deflating: dict[Deflater, _Deflating] = {}
@@ -299,11 +307,11 @@ class _Spelling:
     def frames(self, bodies: Sequence[Body | DeflatedBody], first: int) -> bytes:
         raise NotImplementedError
 
-    def frames_with(self, deflater: Deflater) -> Frames:
+    def deflating(self, deflater: Deflater) -> Framing:
         deflating = self._deflating.get(deflater)
         if deflating is None:
             deflating = self._deflating[deflater] = _Deflating(type(self)(), deflater)
-        return deflating.frames
+        return deflating
 
     def let_go(self) -> None:
         for deflating in self._deflating.values():
@@ -350,6 +358,7 @@ class _Compat(_Json):
     subprotocol: ClassVar[str | None] = None
     acknowledges: ClassVar[bool] = False
     batches: ClassVar[bool] = False
+    numbered: ClassVar[bool] = True
 
     def let_go(self) -> None:
         # Recipients flushed one after the other are mostly owed the same events, and only their numbers differ: a
@@ -378,6 +387,8 @@ class _Batches(_Spelling):
 
     Recipients flushed one after the other are mostly owed the same events: they share what is written.
     """
+
+    numbered: ClassVar[bool] = False
 
     def let_go(self) -> None:
         super().let_go()

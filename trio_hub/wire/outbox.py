@@ -259,22 +259,25 @@ class Outbox:
 
     # -- writing
 
-    def pass_on(self, body: Body) -> int | None:
-        """Owe `body` and take it in one go, where nothing else is owed; return its number.
+    def pass_on(self, bodies: Sequence[Body], size: int) -> int | None:
+        """Owe all of `bodies` and take them in one go, where nothing else is owed; return the number of the first.
 
-        None, and nothing is changed, where something is owed or the bounds do not allow it.
+        They are `size` together and must be delivered, every one. None, and nothing is changed, where something is
+        owed or the bounds do not allow it.
         """
-        kept, options = self._kept, self._options
-        size = self._kept_size + body.size
-        fits = len(kept) < options.kept_count and size <= options.kept_size
-        if self.owed or len(kept) >= options.count or size > options.size or (self._acknowledged and not fits):
+        if self.owed:
             return None
-        kept.append(body)
-        self._kept_size = size
-        self.next_number += 1
+        kept, options, first = self._kept, self._options, self.next_number
+        held, held_size = len(kept) + len(bodies), self._kept_size + size
+        fits = held <= options.kept_count and held_size <= options.kept_size
+        if held > options.count or held_size > options.size or (self._acknowledged and not fits):
+            return None
+        kept += bodies
+        self._kept_size = held_size
+        self.next_number = first + len(bodies)
         if not fits:
             self._forget_oldest()
-        return self.next_number - 1
+        return first
 
     def take(self, most: int) -> list[Body]:
         """Return what is to be written now, at most about `most` bytes, and move the cursor past it.
@@ -325,12 +328,10 @@ class Outbox:
     def _forget_oldest(self) -> None:
         kept, options = self._kept, self._options
         while len(kept) > options.kept_count or (self._kept_size > options.kept_size and len(kept) > 1):
-            self._forget(Fate.FORGOTTEN)
-
-    def _forget(self, fate: Fate) -> None:
-        body = self._kept.popleft()
-        self._kept_size -= body.size
-        self._settle(body, fate)
+            body = kept.popleft()
+            self._kept_size -= body.size
+            if self._watched:
+                self._settle(body, Fate.FORGOTTEN)
 
     # -- what the client says
 
@@ -341,8 +342,12 @@ class Outbox:
         """
         if number >= self.next_number:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"event {number} is acknowledged, but was not sent")
-        for _ in range(number - self.first_kept + 1):
-            self._forget(Fate.ACKNOWLEDGED)
+        kept = self._kept
+        handled = [kept.popleft() for _ in range(number - self.first_kept + 1)]
+        self._kept_size -= sum([body.size for body in handled])
+        if self._watched:
+            for body in handled:
+                self._settle(body, Fate.ACKNOWLEDGED)
 
     def resume(self, wanted: int) -> bool:
         """Go on at number `wanted`: move the cursor back so that it is written next, but for what is volatile.

@@ -116,7 +116,9 @@ class CodecContract:
         bodies = [Body(event) for event in events]
         for deflater in _DEFLATERS:
             for first in firsts:
-                assert self._heard(self.codec.frames_with(deflater)(bodies, first)) == self._numbered(events, first)
+                assert self._heard(self.codec.deflating(deflater).frames(bodies, first)) == self._numbered(
+                    events, first
+                )
                 assert self._heard(self.codec.frames(bodies, first)) == self._numbered(events, first)
 
     # -- what a server writes

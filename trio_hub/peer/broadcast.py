@@ -1,0 +1,44 @@
+"""Straight through: events go to everybody who keeps up, past every queue.
+
+What this is for. An event's usual way is long: into each outbox, into the set of those to be flushed, out again when
+all is offered, so that a recipient of several events has them in one write. Events that are alone in the hub need no
+such care: whoever is owed nothing else, and whose socket waits for nothing, gets them here and now.
+
+What makes it quick. One loop, in which every recipient costs two calls of ours, to its outbox and to its writer, and
+one of the system. Frames are made only where they are others than the last recipient's: for v1 once, for compat once
+for every number at which recipients happen to be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_hub.peer.connection import Connection
+from trio_hub.wire.codecs import Body, Framing
+
+__all__ = ["broadcast"]
+
+
+def broadcast(bodies: Sequence[Body], size: int, connections: Sequence[Connection]) -> list[Connection]:
+    """Write events to every one of these who keeps up; return the others, for whom nothing is changed.
+
+    The events are `size` together, and must be delivered, every one. Never waits.
+    """
+    behind: list[Connection] = []
+    framing: Framing | None = None
+    framed_at: int | None = None
+    frames = b""
+    for connection in connections:
+        writer = connection.writer
+        if writer is None or not writer.is_idle:
+            behind.append(connection)
+            continue
+        number = connection.outbox.pass_on(bodies, size)
+        if number is None:
+            behind.append(connection)
+            continue
+        if connection.framing is not framing or (number != framed_at and framing.numbered):
+            framing, framed_at = connection.framing, number
+            frames = framing.frames(bodies, number)
+        writer.write_through(frames)
+    return behind
