@@ -160,8 +160,11 @@ class ClientOptions:
     after a gap in band it begins anew. When the mailbox is full the client stops reading, replies included."""
     in_flight: int = attrs.field(default=128, validator=_positive)
     """Requests that may wait for their replies; `ask` waits for one to end. A hub refuses from 256 on."""
-    ack_every: int = attrs.field(default=64, validator=_positive)
-    """Events handled before they are acknowledged at once."""
+    ack_every: int = attrs.field(default=256, validator=_positive)
+    """Events handled before they are acknowledged at once: a quarter of what a hub writes without. Each takes the hub
+    some 20 us, as much as ten deliveries."""
+    ack_size: int = attrs.field(default=256 * KIB, validator=_positive)
+    """The same in bytes."""
     ack_after: float = attrs.field(default=1.0, validator=_positive)
     """Time after which they are in any case."""
     link: LinkOptions = LinkOptions(max_message=16 * MIB)

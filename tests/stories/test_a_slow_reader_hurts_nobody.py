@@ -171,3 +171,13 @@ async def test_a_full_hub_still_takes_back_those_who_have_a_place(autojump_clock
         client.weather.cut_once()
         await world.server.publish(Event("tick", {"n": 1}), to=everyone())
         assert (await client.receive()).data == {"n": 1}
+
+
+async def test_large_events_wait_for_no_timer(autojump_clock):
+    """They fill the window long before their number matters: so they are acknowledged by their size."""
+    async with open_world() as world, world.open_client(topics=["town"]) as client:
+        begun = trio.current_time()
+        for n in range(50):
+            await world.server.publish(Event("page", {"n": n, "text": "x" * 100_000}), to=topic("town"))
+            assert (await client.receive()).data["n"] == n
+        assert trio.current_time() - begun < 1, "it takes no turn of the clock"

@@ -48,6 +48,7 @@ log = logging.getLogger("trio_hub.hub")
 
 _MOST_FAILURES = 5
 _FAILURE_SPAN = 10.0  # s
+_ACCEPTED = Published(Reach.ACCEPTED)
 
 
 class Hub:
@@ -124,14 +125,18 @@ class Hub:
         _expect(wait_for, Reach)
         if not (isinstance(within, int | float) and within >= 0):
             raise Misuse(f"a publish is waited for for some seconds, not for {within!r}")
-        if wait_for is not Reach.ACCEPTED:
-            publication.receipt = Receipt(wait_for)
+        if wait_for is Reach.ACCEPTED:
+            await self._put(publication)
+            await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
+            return _ACCEPTED
+        receipt = publication.receipt = Receipt(wait_for)
         await self._put(publication)
-        if publication.receipt is None:
-            return Published(Reach.ACCEPTED)
-        with trio.move_on_after(within):
-            await self._wait_complete(publication.receipt)
-        return self._published(publication.receipt)
+        if within < math.inf:
+            with trio.move_on_after(within):
+                await self._wait_complete(receipt)
+        else:
+            await self._wait_complete(receipt)
+        return self._published(receipt)
 
     async def publish_all(self, events: Sequence[tuple[Event, Target, Delivery]]) -> list[Published]:
         """Publish several events in their order, none of them if one cannot be, and wait until all were offered.
@@ -153,7 +158,7 @@ class Hub:
         """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
         self._inbox.put_nowait(self._publication(event, to, delivery, editors))
         self._counts.published += 1
-        return Published(Reach.ACCEPTED)
+        return _ACCEPTED
 
     async def wait_written(self) -> None:
         """Wait until what was published so far has been offered, and every link has taken what it may take of it."""

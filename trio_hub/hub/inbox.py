@@ -58,12 +58,14 @@ class Inbox:
     # -- putting
 
     async def put(self, publication: Publication) -> None:
-        """Put a publish into it, waiting for room; if cancelled, it was not put. Raises `Closed` after the end."""
+        """Put a publish into it, waiting for room; if cancelled, it was not put. Raises `Closed` after the end.
+
+        Others get a turn only where there is no room: to give them one is up to whoever does not wait for more.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         while len(self._queue) >= self._capacity and not self._closed:
             await self._room.park()
         self._take(publication)
-        await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
 
     def put_nowait(self, publication: Publication) -> None:
         """Put a publish into it. Raises `trio.WouldBlock` where there is no room, and `Closed` after the end."""

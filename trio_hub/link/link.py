@@ -72,7 +72,6 @@ class Link:
         )
         self._unread = unread
         self._held_back: deque[str | bytes] = deque()
-        self._reading = trio.CancelScope()
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
 
@@ -132,20 +131,18 @@ class Link:
             await trio.lowlevel.checkpoint()  # before anything is taken: it may be cancelled
             data, self._unread = self._unread, b""
             return data
-        with trio.CancelScope() as self._reading:  # cancelled by `end`, after which `closed` is set
-            self.listening = True
-            try:
-                data = await self._transport.read(self.options.read_size)
-            except LinkLost as lost:
-                self._die(lost.close)
-                return b""
-            finally:
-                self.listening = False
-            self.heard = True
-            if not data:
-                self._die(CloseReason(CloseCode.ABNORMAL, "the stream ended without a goodbye"))
-            return data
-        return b""
+        self.listening = True
+        try:
+            data = await self._transport.read(self.options.read_size)
+        except LinkLost as lost:
+            self._die(lost.close)
+            return b""
+        finally:
+            self.listening = False
+        self.heard = True
+        if not data and self.closed is None:  # or `end` has interrupted us
+            self._die(CloseReason(CloseCode.ABNORMAL, "the stream ended without a goodbye"))
+        return data
 
     def _heed(self, received: list[Received]) -> None:
         """Answer control frames. Each ping has its pong: the last alone would do (RFC 6455 section 5.5.3), but a peer
@@ -199,7 +196,7 @@ class Link:
         if self.closed is None:
             last_words = close_frame(close, mask=self._client)
             self.closed = close
-            self._reading.cancel()
+            self._transport.interrupt()
             self.writer.post(last_words, last=True)
             self.writer.flush()
 
@@ -253,7 +250,7 @@ class Link:
         self._dead = True
         if self.closed is None:
             self.closed = close
-            self._reading.cancel()
+            self._transport.interrupt()
         self.writer.stop()
 
     @asynccontextmanager

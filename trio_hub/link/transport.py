@@ -27,7 +27,11 @@ class Transport(Protocol):
     """What a link needs of the world below it. Every failure is `LinkLost`."""
 
     async def read(self, most: int) -> bytes:
-        """Return what has come, at least one byte; ``b""`` at the end. Nothing is lost when cancelled."""
+        """Return what has come, at least one byte; ``b""`` at the end, or when interrupted. A cancel loses nothing."""
+        ...
+
+    def interrupt(self) -> None:
+        """Have a read that waits return at once. A plain call, and cheaper than a cancel scope around every read."""
         ...
 
     @property
@@ -96,8 +100,16 @@ class _SocketTransport:
                 return os.read(self._fd, most)
             except BlockingIOError:
                 continue
-            except (OSError, trio.ClosedResourceError) as error:
+            except trio.ClosedResourceError:
+                self._check()
+                return b""  # interrupted
+            except OSError as error:
                 raise lost(error) from error
+
+    def interrupt(self) -> None:
+        # To wake whoever waits is what this is for; that a close follows, which its name speaks of, does not matter.
+        if self._fd >= 0:
+            trio.lowlevel.notify_closing(self._fd)
 
     async def write(self, data: memoryview) -> int:
         self._check()
@@ -107,7 +119,9 @@ class _SocketTransport:
                 return os.write(self._fd, data)
             except BlockingIOError:
                 continue
-            except (OSError, trio.ClosedResourceError) as error:
+            except trio.ClosedResourceError:
+                self._check()  # or a read was interrupted
+            except OSError as error:
                 raise lost(error) from error
 
     def _check(self) -> None:
@@ -126,13 +140,19 @@ class _SocketTransport:
 class _StreamTransport:
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._reading = trio.CancelScope()
         self.torn = False
 
     async def read(self, most: int) -> bytes:
-        try:
-            return bytes(await self._stream.receive_some(most))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise lost(error) from error
+        with trio.CancelScope() as self._reading:
+            try:
+                return bytes(await self._stream.receive_some(most))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise lost(error) from error
+        return b""
+
+    def interrupt(self) -> None:
+        self._reading.cancel()
 
     def write_now(self, data: bytes) -> int:
         raise BlockingIOError  # nobody knows without waiting

@@ -43,9 +43,11 @@ class Conversation:
         self.window = 0.0
         self._next = position.next if position else 0
         self._ack_every = options.ack_every
+        self._ack_size = options.ack_size
         self._acked = -1  # the highest event number of which the hub was told that it is handled
         self._acked_replies = 0
         self._handled_when_acked = 0
+        self._handled_size_when_acked = 0
         self._max_message = _UNLIMITED  # what the hub takes
 
     def wish(self) -> dict[str, str]:
@@ -82,8 +84,8 @@ class Conversation:
             return True
         return False
 
-    def hear(self, said: FromServer) -> None:
-        """Heed any later message. Raises `PeerFault` for what cannot come then."""
+    def hear(self, said: FromServer, size: int) -> None:
+        """Heed any later message, of about so many bytes. Raises `PeerFault` for what cannot come then."""
         if isinstance(said, Reply):
             self.questions.answer(said)
         elif isinstance(said, Resumed):
@@ -94,7 +96,7 @@ class Conversation:
             assert self.id is not None
             event = attrs.evolve(said, number=self._next)
             self._next += 1
-            self.mailbox.put(event, Position(self.id, self._next))
+            self.mailbox.put(event, Position(self.id, self._next), size)
 
     def _begin_anew(self, hello: Event) -> None:
         """Go on under the id of this hello, behind a gap if there was another id before."""
@@ -142,7 +144,7 @@ class Conversation:
         if self.link is None:
             return
         position, replies = self.mailbox.position, self.questions.answered_up_to
-        self._handled_when_acked = self.mailbox.handled
+        self._handled_when_acked, self._handled_size_when_acked = self.mailbox.handled, self.mailbox.handled_size
         if position is not None and position.connection_id == self.id and position.next - 1 > self._acked:
             self._acked = position.next - 1
             self.say(self._codec.encode(Ack(self._acked, self.id)))
@@ -151,6 +153,10 @@ class Conversation:
             self.say(self._codec.encode(AckReplies(replies)))
 
     def acknowledge_if_due(self) -> None:
-        """Acknowledge when so much was handled that it should not wait."""
-        if self.mailbox.handled - self._handled_when_acked >= self._ack_every:
+        """Acknowledge when so much was handled that it should not wait: the hub may wait for it before it writes on."""
+        mailbox = self.mailbox
+        if (
+            mailbox.handled - self._handled_when_acked >= self._ack_every
+            or mailbox.handled_size - self._handled_size_when_acked >= self._ack_size
+        ):
             self.acknowledge()

@@ -144,9 +144,10 @@ class Lifeline:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, f"the server does not speak {self._codec.subprotocol}")
             while True:
                 for message in await link.receive():
-                    for said in self._codec.from_server(message):
+                    all_said = self._codec.from_server(message)
+                    for said in all_said:
                         if conversation.link is link:
-                            conversation.hear(said)
+                            conversation.hear(said, len(message) // len(all_said))
                             self._backoff.reset()  # a link that only says hello, and ends, is no good link
                         else:
                             resumed = conversation.begin_on(link, said)

@@ -28,29 +28,35 @@ class Position:
 
 @attrs.frozen
 class _Entry:
-    """An event or a gap, and where the client stands once that is handled."""
+    """An event or a gap, where the client stands once that is handled, and its bytes on the wire."""
 
     content: Event | Gap
     after: Position
+    size: int
 
 
 class Mailbox:
-    """Events and gaps for one reader. `limit` is where a full one asks the link to stop reading."""
+    """Events and gaps for one reader. `limit` is where a full one asks the link to stop reading.
+
+    `handled` events, of `handled_size` bytes, have been by now.
+    """
 
     def __init__(self, limit: int, position: Position | None) -> None:
         self._limit = limit
         self._entries: deque[_Entry] = deque()
         self._taken: Position | None = None  # where the client stands when what it took is handled
         self._taken_count = 0
+        self._taken_size = 0
         self._end: Exception | None = None
         self._news = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self.position = position
         self.handled = 0
+        self.handled_size = 0
 
-    def put(self, content: Event | Gap, after: Position) -> None:
-        """Put something in, whatever the limit."""
-        self._entries.append(_Entry(content, after))
+    def put(self, content: Event | Gap, after: Position, size: int = 0) -> None:
+        """Put something in, whatever the limit. `size` is about how many bytes it took on the wire."""
+        self._entries.append(_Entry(content, after, size))
         self._news.unpark()
 
     def end(self, error: Exception) -> None:
@@ -92,6 +98,7 @@ class Mailbox:
         entry = self._entries.popleft()
         self._taken = entry.after
         self._taken_count += 1
+        self._taken_size += entry.size
         self._room.unpark()
         if isinstance(entry.content, Gap):
             raise entry.content
@@ -102,4 +109,5 @@ class Mailbox:
         if self._taken is not None:
             self.position, self._taken = self._taken, None
             self.handled += self._taken_count
-            self._taken_count = 0
+            self.handled_size += self._taken_size
+            self._taken_count = self._taken_size = 0

@@ -97,6 +97,24 @@ class TransportContract:
             assert await transport.read(100) == b""
             await transport.aclose()
 
+    async def test_an_interrupted_read_returns_nothing_and_the_next_one_goes_on(self) -> None:
+        async with self._opened() as (transport, far):
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(self._interrupt_when_blocked, transport)
+                assert await transport.read(100) == b""
+            transport.interrupt()  # nobody reads: nobody minds
+            await far.send_all(b"hello")
+            await self._expect_to_read(transport, b"hello")
+
+    async def test_an_interrupted_read_lets_a_write_go_on(self) -> None:
+        async with self._opened() as (transport, far), trio.open_nursery() as tasks:
+            tasks.start_soon(self._write_all, transport, _MUCH * 100)
+            tasks.start_soon(self._interrupt_when_blocked, transport)
+            assert await transport.read(100) == b""
+            arrived = 0
+            while arrived < len(_MUCH * 100):
+                arrived += len(await far.receive_some())
+
     # -- writing
 
     async def test_write_now_does_not_wait_and_what_it_took_arrives(self) -> None:
@@ -235,6 +253,10 @@ class TransportContract:
     async def _close_when_blocked(self, transport: Transport) -> None:
         await wait_all_tasks_blocked()
         await transport.aclose()
+
+    async def _interrupt_when_blocked(self, transport: Transport) -> None:
+        await wait_all_tasks_blocked()
+        transport.interrupt()
 
     async def _cancel_when_blocked(self, scope: trio.CancelScope) -> None:
         await wait_all_tasks_blocked()
