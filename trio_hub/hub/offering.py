@@ -46,11 +46,9 @@ class Offering:
         step = self._step
         try:
             for start in range(0, len(recipients), step):
-                turn = recipients[start : start + step]
                 if start:
                     await trio.lowlevel.checkpoint()
-                    turn = [connection for connection in turn if not connection.has_ended]
-                touched.update(dict.fromkeys(offer(turn)))
+                touched.update(dict.fromkeys(offer(recipients[start : start + step])))
         finally:
             for publication in burst:
                 self._counts.offered += publication.offered
@@ -60,7 +58,10 @@ class Offering:
     def _offering_of(
         self, burst: list[Publication], *, is_alone: bool
     ) -> Callable[[list[Connection]], list[Connection]]:
-        """Return how this burst is offered: a function of recipients that returns whom to flush."""
+        """Return how this burst is offered: a function of recipients that returns whom to flush.
+
+        Those who have ended since they were selected are passed over (nothing can go straight to them).
+        """
         if burst[0].editing is not None:
             return partial(self._offer_edited, burst[0], burst[0].editing)
         bodies = [publication.body for publication in burst]
@@ -84,18 +85,20 @@ class Offering:
         self, burst: list[Publication], bodies: list[Body], size: int, recipients: list[Connection]
     ) -> list[Connection]:
         """Offer all to every recipient: one call for each recipient, not for each event."""
-        full = [connection for connection in recipients if not connection.outbox.offer_all(bodies, size)]
+        here = [connection for connection in recipients if not connection.has_ended]
+        full = [connection for connection in here if not connection.outbox.offer_all(bodies, size)]
         for publication in burst:
-            publication.offered += len(recipients) - len(full)
+            publication.offered += len(here) - len(full)
         self._offer_each(burst, full)
-        return recipients
+        return here
 
     def _offer_each(self, burst: list[Publication], recipients: list[Connection]) -> list[Connection]:
         """Offer every event to every recipient."""
-        for connection in recipients:
+        here = [connection for connection in recipients if not connection.has_ended]
+        for connection in here:
             for publication in burst:
                 publication.offered += self._owe(connection, publication.body, publication.receipt)
-        return recipients
+        return here
 
     def _offer_edited(
         self, publication: Publication, editing: Editing, recipients: list[Connection]
@@ -104,7 +107,7 @@ class Offering:
         heard: list[Connection] = []
         failures = editing.failures
         for connection in recipients:
-            body = editing.body_for(connection)
+            body = None if connection.has_ended else editing.body_for(connection)
             if body is None:
                 continue
             body.count_in(self._tally)

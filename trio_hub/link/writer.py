@@ -46,6 +46,7 @@ class Writer:
         "_source",
         "_stopped",
         "_transport",
+        "_write_now",
         "busy",
         "is_idle",
         "running",
@@ -54,6 +55,7 @@ class Writer:
 
     def __init__(self, transport: Transport, options: LinkOptions, on_failure: Callable[[CloseReason], None]) -> None:
         self._transport = transport
+        self._write_now = transport.write_now  # not called any more once stopped
         self._options = options
         self._on_failure = on_failure
         self._queue: list[bytes] = []
@@ -103,7 +105,7 @@ class Writer:
     def write_through(self, data: bytes) -> bool:
         """Write finished frames now, while nothing else is to be written; False when `run` has the rest of them."""
         try:
-            taken = self._transport.write_now(data)
+            taken = self._write_now(data)
         except BlockingIOError:
             taken = 0
         except OSError as error:

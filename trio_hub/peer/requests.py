@@ -97,26 +97,15 @@ class Requests:
             self._repeat(request, asked_on)
             return
         self.highest = max(self.highest, request.seq)
-        job = self._job(request, asked_on)
         if len(self._running) >= self._options.running_requests:
             busy = f"{self._options.running_requests} requests are running already"
-            self._answer(job, error=RequestFailed(503, "busy", busy))
-            return
-        if self._lane_is_busy and self._handler.ordered(request.action):
-            self._running[job.key] = job
-            self._lane.append(job)
-            if request.deadline is not None:
-                job.watch = trio.CancelScope()
-                self._tasks.start_soon(self._watch_deadline, job, job.watch)
-            return
-        work = self._begin(job)
-        if work is not None:
-            self._running[job.key] = job
-            if self._handler.ordered(request.action):
-                self._lane_is_busy = True
-                self._tasks.start_soon(self._work_off_lane, job, work)
-            else:
-                self._tasks.start_soon(self._finish, job, work)
+            self._answer(request, asked_on, error=RequestFailed(503, "busy", busy))
+        elif self._lane_is_busy and self._handler.ordered(request.action):
+            self._wait_in_lane(self._job(request, asked_on))
+        else:
+            work = self._begin(request, asked_on)
+            if work is not None:
+                self._work(self._job(request, asked_on), work)
 
     def cancel(self, seq: int) -> None:
         """Cancel request `seq` if it runs or waits; it is answered with FAIL `cancelled`."""
@@ -143,27 +132,43 @@ class Requests:
             self._repeat(Request(seq, ""), asked_on)
             return
         self.highest = max(self.highest, seq)
-        self._answer(self._job(Request(seq, ""), asked_on), error=failure)
+        self._answer(Request(seq, ""), asked_on, error=failure)
 
     # -- carrying out
 
-    def _job(self, request: Request, asked_on: Any) -> _Job:
-        scope = trio.CancelScope()
-        if request.deadline is not None:
-            scope.deadline = trio.current_time() + request.deadline
-        return _Job(request, asked_on, request.seq if self._once else object(), scope)
-
-    def _begin(self, job: _Job) -> Coroutine[Any, Any, Any] | None:
+    def _begin(self, request: Request, asked_on: Any) -> Coroutine[Any, Any, Any] | None:
         """Call the handler; answer, or return the work that is left."""
         try:
-            result = self._handler(self._connection, job.request)
+            result = self._handler(self._connection, request)
         except Exception as error:
-            self._answer(job, error=error)
+            self._answer(request, asked_on, error=error)
             return None
         if iscoroutine(result):
             return result
-        self._answer(job, result)
+        self._answer(request, asked_on, result)
         return None
+
+    def _job(self, request: Request, asked_on: Any) -> _Job:
+        """Note a request that runs, or waits for its turn."""
+        scope = trio.CancelScope()
+        if request.deadline is not None:
+            scope.deadline = trio.current_time() + request.deadline
+        job = _Job(request, asked_on, request.seq if self._once else object(), scope)
+        self._running[job.key] = job
+        return job
+
+    def _wait_in_lane(self, job: _Job) -> None:
+        self._lane.append(job)
+        if job.request.deadline is not None:
+            job.watch = trio.CancelScope()
+            self._tasks.start_soon(self._watch_deadline, job, job.watch)
+
+    def _work(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
+        if self._handler.ordered(job.request.action):
+            self._lane_is_busy = True
+            self._tasks.start_soon(self._work_off_lane, job, work)
+        else:
+            self._tasks.start_soon(self._finish, job, work)
 
     async def _finish(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
         """Do the work within the job's scope and answer."""
@@ -175,7 +180,7 @@ class Requests:
             error = raised
         if job.scope.cancelled_caught:
             error = _why_cancelled(job)
-        self._answer(job, data, error=error)
+        self._answer_job(job, data, error=error)
 
     async def _work_off_lane(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
         """Finish this ordered job, then those that came meanwhile, one after the other."""
@@ -183,10 +188,11 @@ class Requests:
         while self._lane:
             job = self._lane.popleft()
             _end_watch(job)
-            next_work = self._begin(job)
+            next_work = self._begin(job.request, job.asked_on)
             if next_work is not None:
                 await self._finish(job, next_work)
             else:
+                del self._running[job.key]
                 await trio.lowlevel.checkpoint()
         self._lane_is_busy = False
 
@@ -201,29 +207,37 @@ class Requests:
         if job in self._lane:
             self._lane.remove(job)
             _end_watch(job)
-            self._answer(job, error=_why_cancelled(job))
+            self._answer_job(job, error=_why_cancelled(job))
 
     # -- replies
 
-    def _answer(self, job: _Job, data: Any = None, *, error: Exception | None = None) -> None:
-        self._running.pop(job.key, None)
-        seq = job.request.seq
-        try:
-            reply = Reply(seq, data) if error is None else Reply(seq, None, _failure(error, job.request))
-            message = self._codec.encode(reply)
-        except Misuse as unencodable:
-            message = self._codec.encode(Reply(seq, None, _failure(unencodable, job.request)))
+    def _answer_job(self, job: _Job, data: Any = None, *, error: Exception | None = None) -> None:
+        del self._running[job.key]
+        self._answer(job.request, job.asked_on, data, error=error)
+
+    def _answer(self, request: Request, asked_on: Any, data: Any = None, *, error: Exception | None = None) -> None:
+        message = self._fail(request, error) if error is not None else self._succeed(request, data)
         if self._once:
-            self._keep(seq, message)
-        self._send(message, job.asked_on)
+            self._keep(request.seq, message)
+        self._send(message, asked_on)
+
+    def _succeed(self, request: Request, data: Any) -> str | bytes:
+        try:
+            return self._codec.encode_reply(request.seq, data)
+        except Misuse as unencodable:
+            return self._fail(request, unencodable)
+
+    def _fail(self, request: Request, error: Exception) -> str | bytes:
+        return self._codec.encode(Reply(request.seq, None, _failure(error, request)))
 
     def _keep(self, seq: int, message: str | bytes) -> None:
-        self._replies[seq] = message
+        replies, options = self._replies, self._options
+        replies[seq] = message
         self._replies_size += len(message)
-        while len(self._replies) > 1 and (
-            len(self._replies) > self._options.kept_replies or self._replies_size > self._options.kept_replies_size
-        ):
-            _, oldest = self._replies.popitem(last=False)
+        while self._replies_size > options.kept_replies_size or len(replies) > options.kept_replies:
+            if len(replies) == 1:
+                return
+            _, oldest = replies.popitem(last=False)
             self._replies_size -= len(oldest)
 
     def _repeat(self, request: Request, asked_on: Any) -> None:

@@ -37,6 +37,7 @@ from trio_hub.wire import cbor
 from trio_hub.wire.deflate import CLOSING, Deflater, stored_head
 from trio_hub.wire.frames import BINARY, DEFLATED, TEXT, frame_head
 from trio_hub.wire.spelling import (
+    LARGEST_NUMBER,
     FromClient,
     FromServer,
     as_object,
@@ -63,6 +64,7 @@ __all__ = [
 
 _encode_json = msgspec.json.Encoder().encode
 _decode_json = msgspec.json.Decoder().decode
+_decode_request = msgspec.json.Decoder(Request).decode
 _ENTRY_SIZE: Final = 64  # what an entry costs beside its bytes, in our accounts
 _WHOLE_TEXT: Final = 0x80 | TEXT
 _WHOLE_BINARY: Final = 0x80 | BINARY
@@ -272,6 +274,10 @@ class Codec(Framing, Protocol):
         """Return one message for one frame. Raises `Misuse` when its data cannot be encoded."""
         ...
 
+    def encode_reply(self, seq: int, data: Any) -> str | bytes:
+        """Return the reply that says OK, as ``encode(Reply(seq, data))`` does: nearly all that is encoded are those."""
+        ...
+
     def from_client(self, message: str | bytes) -> list[FromClient]:
         """Return what a client said in one message. Raises `PeerFault` when it said nothing we know."""
         ...
@@ -344,6 +350,22 @@ class _Json(_Spelling):
 
     def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
         return encode(as_object(message)).decode()
+
+    def encode_reply(self, seq: int, data: Any) -> str:
+        if data is None:
+            return f'{{"status":"OK","seq_reply":{seq}}}'
+        return f'{{"status":"OK","seq_reply":{seq},"data":{encode(data).decode()}}}'
+
+    def from_client(self, message: str | bytes) -> list[FromClient]:
+        # Nearly all that clients say are plain requests: those are read in one go, and anything else member by member.
+        if type(message) is str:
+            try:
+                request = _decode_request(message)
+            except (msgspec.DecodeError, RecursionError):
+                return super().from_client(message)
+            if request.deadline is None and request.action and 1 <= request.seq <= LARGEST_NUMBER:
+                return [request]
+        return super().from_client(message)
 
     def _value(self, message: str | bytes) -> Any:
         if type(message) is not str:
@@ -435,6 +457,9 @@ class _V1Cbor(_Batches):
             return cbor.dumps(msgspec.to_builtins(as_object(message), builtin_types=(bytes,)))
         except (TypeError, ValueError, RecursionError, UnicodeEncodeError, *cbor.Unencodable) as error:
             raise Misuse(f"cannot be encoded as CBOR: {error}") from error
+
+    def encode_reply(self, seq: int, data: Any) -> bytes:
+        return self.encode(Reply(seq, data))
 
     def _value(self, message: str | bytes) -> Any:
         if type(message) is not bytes:

@@ -17,12 +17,12 @@ from trio_hub.messages import (
     Resumed,
 )
 
-__all__ = ["FromClient", "FromServer", "as_object", "client_message", "server_message", "unknown"]
+__all__ = ["LARGEST_NUMBER", "FromClient", "FromServer", "as_object", "client_message", "server_message", "unknown"]
 
 FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
 FromServer = Event | Reply | Resumed
 
-_LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
+LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
 
 
 def as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _request(item: dict[str, Any]) -> Request | MalformedRequest:
         return MalformedRequest(seq, "Expected non-empty `str` - at `$.action`")
     if deadline is None:
         return Request(seq, action, item.get("data"))
-    if type(deadline) not in (int, float) or not 0 <= deadline <= _LARGEST_NUMBER:
+    if type(deadline) not in (int, float) or not 0 <= deadline <= LARGEST_NUMBER:
         return MalformedRequest(seq, "Expected milliseconds >= 0 - at `$.deadline`")
     return Request(seq, action, item.get("data"), deadline / 1000)
 
@@ -112,7 +112,7 @@ def _error(error: Any) -> tuple[int, str, str]:
 
 
 def _number(value: Any, member: str) -> int:
-    if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
+    if type(value) is not int or not 0 <= value <= LARGEST_NUMBER:
         raise PeerFault(CloseCode.UNSUPPORTED, f"expected a whole number at `$.{member}`")
     return value
 
