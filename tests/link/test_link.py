@@ -924,3 +924,22 @@ async def test_a_goodbye_behind_much_that_is_inflated_is_heard(autojump_clock):
     await cable.far.send_all(DEFLATED_MESSAGE * 5 + close_frame(CloseReason(1000), mask=True))
     await link.close()
     assert trio.current_time() < link.options.close_timeout
+
+
+async def test_several_messages_leave_whole_and_in_order(autojump_clock):
+    messages = ["text", b"\0binary", "", "x" * 200, b"y" * 70_000]
+    async with linked_in_memory() as (client, server):
+        await client.send_all(messages)
+        heard = await receive(server, 5)
+        assert heard == messages
+        await server.send_all(iter(heard))
+        assert await receive(client, 5) == messages
+
+
+@pytest.mark.parametrize("wrong", ["one message", b"one message", ["text", 3], [None], ["\ud800"]])
+async def test_several_messages_of_which_one_is_none_are_not_sent_at_all(wrong, autojump_clock):
+    async with linked_in_memory() as (client, server):
+        with pytest.raises(Misuse):
+            await client.send_all(wrong)
+        await client.send("fine")
+        assert await receive(server, 1) == ["fine"]

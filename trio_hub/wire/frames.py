@@ -1,9 +1,10 @@
 """RFC 6455 frames in and out, for either role, with every limit enforced here.
 
 How reading works. A read from the network holds many frames, or part of one. `FrameReader.feed` takes it whole and
-returns every message that is complete by then; a loop without calls cuts frames, and everything rare (fragments,
-control frames, what is deflated, faults) leaves that loop by a method. What is left of an unfinished frame waits until
-enough bytes are there for it, so it is looked at again only once, however small the reads.
+returns every message that is complete by then; a loop without calls cuts frames that are whole messages, and everything
+rare (fragments, control frames, what is deflated or very large, faults) leaves that loop for a method. What is left of
+an unfinished frame waits until enough bytes are there for it, so it is looked at again only once, however small the
+reads.
 
 A read of 64 KiB may inflate to a thousand times as much. So `feed` stops when it has inflated as much as one message
 may have, and `has_more` says that there is more to be had of the same read.
@@ -20,6 +21,7 @@ from __future__ import annotations
 import codecs
 import secrets
 import struct
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import attrs
@@ -43,6 +45,7 @@ __all__ = [
     "frame",
     "frame_head",
     "message_frame",
+    "message_frames",
 ]
 
 CONTINUATION: Final = 0x0
@@ -57,6 +60,7 @@ DEFLATED: Final = 0x40
 _WHOLE_TEXT: Final = 0x80 | TEXT
 _WHOLE_BINARY: Final = 0x80 | BINARY
 _LARGEST_CONTROL: Final = 125
+_Unpack = Callable[[bytes, int], tuple[bytes, bytes]]
 _LONGEST_REASON: Final = _LARGEST_CONTROL - 2
 _REGISTERED_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 """Close codes below 3000 that may stand in a frame (IANA's registry)."""
@@ -81,6 +85,19 @@ class Pong:
 
 Received = str | bytes | Ping | Pong | CloseReason
 """What a peer can say in frames: text, binary, ping, pong, close."""
+
+
+def _small_frames(masked: bool) -> list[_Unpack | None]:
+    """Return, for each second byte of a frame of up to 125 bytes, what takes the key and the payload out of it."""
+    small: list[_Unpack | None] = [None] * 256
+    for size in range(126):
+        small[size | 0x80 if masked else size] = struct.Struct(f"2x{4 if masked else 0}s{size}s").unpack_from
+    return small
+
+
+_SMALL_MASKED: Final = _small_frames(True)
+_SMALL_PLAIN: Final = _small_frames(False)
+_SMALL_HEADS: Final = {first: [bytes((first, size)) for size in range(126)] for first in (_WHOLE_TEXT, _WHOLE_BINARY)}
 
 
 # -- out ---------------------------------------------------------------------------------------------------------
@@ -112,7 +129,7 @@ def message_frame(message: str | bytes, *, mask: bool = False, deflater: Deflate
     Raises `Misuse` for text with lone surrogates.
     """
     opcode = BINARY
-    if isinstance(message, str):
+    if not isinstance(message, bytes):
         opcode, message = TEXT, _utf8(message)
     if deflater is not None and len(message) >= deflater.options.above:
         deflated = deflater.deflate(message)
@@ -121,7 +138,22 @@ def message_frame(message: str | bytes, *, mask: bool = False, deflater: Deflate
     return frame(opcode, message, mask=mask)
 
 
+def message_frames(messages: Iterable[str | bytes], *, mask: bool = False, deflater: Deflater | None = None) -> bytes:
+    """Return whole messages, each in one frame, as `message_frame` makes them; plain ones of a server in one loop."""
+    if mask or deflater is not None:
+        return b"".join([message_frame(message, mask=mask, deflater=deflater) for message in messages])
+    parts = []
+    for message in messages:
+        first, payload = (_WHOLE_BINARY, message) if isinstance(message, bytes) else (_WHOLE_TEXT, _utf8(message))
+        size = len(payload)
+        parts.append(_SMALL_HEADS[first][size] if size < 126 else frame_head(first, size))
+        parts.append(payload)
+    return b"".join(parts)
+
+
 def _utf8(text: str) -> bytes:
+    if not isinstance(text, str):
+        raise Misuse(f"a message is str or bytes, not {type(text).__name__}")
     try:
         return text.encode()
     except UnicodeEncodeError as error:
@@ -176,7 +208,8 @@ class FrameReader:
     """Cuts what a peer sends into messages.
 
     `masked` says whether the peer must mask: True for a server's reader, False for a client's. `inflater` is for what
-    was deflated, where the ends have agreed on that.
+    was deflated, where the ends have agreed on that. `had_control_frames` says whether the last `feed` returned
+    anything but messages.
     """
 
     __slots__ = (
@@ -191,6 +224,7 @@ class FrameReader:
         "_unfinished",
         "_waiting",
         "_wanted",
+        "had_control_frames",
     )
 
     def __init__(self, *, masked: bool, max_message: int, max_fragments: int, inflater: Inflater | None = None) -> None:
@@ -205,6 +239,7 @@ class FrameReader:
         self._ended = False
         self._inflated = 0  # bytes of messages, by this `feed`
         self._halted = False  # cuts no further frames: for now, or since it has ended
+        self.had_control_frames = False
 
     @property
     def midway(self) -> bool:
@@ -229,7 +264,7 @@ class FrameReader:
         """
         if self._fault is not None:
             raise self._fault
-        self._halted, self._inflated = self._ended, 0
+        self._halted, self._inflated, self.had_control_frames = self._ended, 0, False
         if self._waiting:
             self._waiting += data
             if len(self._waiting) < self._wanted:
@@ -249,37 +284,75 @@ class FrameReader:
 
     def _cut(self, data: bytes, received: list[Received]) -> int:
         """Append every whole frame's message to `received`; return where the first unfinished frame begins."""
-        masked, max_message = self._masked, self._max_message
-        at, end = 0, len(data)
-        while end - at >= 2 and not self._halted:
-            first, second = data[at], data[at + 1]
-            size, start = second & 0x7F, at + 2
-            if size > 125:
-                start += 2 if size == 126 else 8
-                if start > end:
-                    self._wanted = start - at
-                    return at
-                size = _long_size(data, at)
-            if (second > 127) is not masked:
-                raise PeerFault(CloseCode.PROTOCOL_ERROR, "frame is not masked" if masked else "frame is masked")
-            whole = first in (_WHOLE_TEXT, _WHOLE_BINARY) and self._unfinished is None
-            if not whole or size > max_message:
-                self._check(first, size)
-            begin = start + 4 if masked else start
-            stop = begin + size
-            if stop > end:
-                self._wanted = stop - at
+        at, begun = 0, -1
+        while at != begun and not self._halted:
+            if self._unfinished is None:
+                at = self._cut_whole_messages(data, at, received)
+            begun = at
+            at = self._cut_one(data, at, received)
+        return len(data) if self._ended else at
+
+    def _cut_whole_messages(self, data: bytes, at: int, received: list[Received]) -> int:
+        """Append messages of one frame each, from `at` on; return where something else begins, or something unfinished.
+
+        For text and binary below 64 KiB, plain and masked as it should be, with nothing under way: nearly every frame
+        there is. One loop without calls of ours; it judges nothing, and leaves whatever it does not know to `_cut_one`.
+        Up to 125 bytes, the second byte of a frame says everything, so it looks up the form that takes it apart.
+        """
+        masked, largest, append = self._masked, self._max_message, received.append
+        small, head = (_SMALL_MASKED, 8) if masked else (_SMALL_PLAIN, 4)
+        end = len(data) if largest > 125 else 0
+        try:
+            while at < end:
+                first = data[at]
+                if first != _WHOLE_TEXT and first != _WHOLE_BINARY:
+                    break
+                unpack = small[data[at + 1]]
+                if unpack is not None:
+                    key, payload = unpack(data, at)
+                    stop = at + head - 2 + len(payload)
+                else:
+                    begin = at + head
+                    size = data[at + 2] << 8 | data[at + 3]
+                    stop = begin + size
+                    if data[at + 1] != (0xFE if masked else 0x7E) or size < 126 or size > largest or stop > end:
+                        break
+                    key, payload = data[begin - 4 : begin], data[begin:stop]
+                if masked:
+                    payload = apply_mask(payload, key)
+                append(payload.decode() if first == _WHOLE_TEXT else payload)
+                at = stop
+        except UnicodeDecodeError as error:
+            raise _not_utf8(error) from error
+        except (struct.error, IndexError):
+            pass  # the frame at `at` is not all there
+        return at
+
+    def _cut_one(self, data: bytes, at: int, received: list[Received]) -> int:
+        """Take the frame at `at`, whatever it is; return where the next one begins, or `at` where it is unfinished."""
+        masked, end = self._masked, len(data)
+        if end - at < 2:
+            self._wanted = 2
+            return at
+        first, second = data[at], data[at + 1]
+        size, start = second & 0x7F, at + 2
+        if size > 125:
+            start += 2 if size == 126 else 8
+            if start > end:
+                self._wanted = start - at
                 return at
-            payload = apply_mask(data[begin:stop], data[start:begin]) if masked else data[begin:stop]
-            if not whole:
-                self._take(first, payload, received)
-            elif first == _WHOLE_TEXT:
-                received.append(_text(payload))
-            else:
-                received.append(payload)
-            at = stop
-        self._wanted = 2
-        return end if self._ended else at
+            size = _long_size(data, at)
+        if (second > 127) is not masked:
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "frame is not masked" if masked else "frame is masked")
+        self._check(first, size)
+        begin = start + 4 if masked else start
+        stop = begin + size
+        if stop > end:
+            self._wanted = stop - at
+            return at
+        payload = apply_mask(data[begin:stop], data[start:begin]) if masked else data[begin:stop]
+        self._take(first, payload, received)
+        return stop
 
     def _check(self, first: int, size: int) -> None:
         """Refuse a frame that may not come, or not now, by its header alone (sections 5.2, 5.4, 5.5)."""
@@ -306,6 +379,7 @@ class FrameReader:
     def _take(self, first: int, payload: bytes, received: list[Received]) -> None:
         """Take a control frame, or one fragment; the last fragment, which may be the first, completes its message."""
         opcode = first & 0x0F
+        self.had_control_frames |= opcode >= CLOSE
         if opcode == PING:
             received.append(Ping(payload))
         elif opcode == PONG:
