@@ -1,0 +1,124 @@
+"""``trio-hub serve``: a topic broker, until a signal comes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import attrs
+import click
+import msgspec
+import trio
+
+from trio_hub import HubError, HubOptions, OutboxOptions, Server, open_unix_listener
+from trio_hub.broker import topic_broker
+from trio_hub.link.tasks import open_tasks
+
+__all__ = ["serve"]
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option(
+    "--port", default=8065, show_default=True, type=click.IntRange(0, 65535), help="The port; 0 for one that is free."
+)
+@click.option("--unix", type=click.Path(), help="Listen on a Unix socket instead.")
+@click.option("--tokens", type=click.Path(exists=True, dir_okay=False), help='JSON file: {"<token>": "<user id>"}.')
+@click.option("--key", envvar="TRIO_HUB_KEY", help="Key for POST /publish [env: TRIO_HUB_KEY].")
+@click.option("--window", type=float, help="Seconds that a connection outlives its link [default: 60].")
+@click.option("--origin", "origins", multiple=True, help="A page that may connect, as https://example.org.")
+@click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate chain (PEM).")
+@click.option("--cert-key", type=click.Path(exists=True, dir_okay=False), help="Its key, where it is not in there.")
+@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]))
+def serve(
+    host: str,
+    port: int,
+    unix: str | None,
+    tokens: str | None,
+    key: str | None,
+    window: float | None,
+    origins: tuple[str, ...],
+    cert: str | None,
+    cert_key: str | None,
+    log_level: str,
+) -> None:
+    """Serve topics to everybody who knows a token, or, without --tokens, to everybody on this machine.
+
+    Prints one line with the address once it listens. Ctrl-C and SIGTERM say goodbye to everybody and end it; a
+    second one ends it at once.
+    """
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        options = HubOptions() if window is None else HubOptions(window=window, outbox=_outbox_for(window))
+    except ValueError as error:
+        raise click.UsageError("--window must be more than 0 seconds") from error
+    for origin in origins:
+        if not re.fullmatch(r"https?://[^/?#]+", origin):
+            raise click.UsageError(f"--origin is scheme and host, as https://example.org, not {origin}")
+    if cert_key is not None and cert is None:
+        raise click.UsageError("--cert-key is of use with --cert only")
+    server = topic_broker(_read_tokens(tokens), key=key, origins=origins, options=options)
+    context = None
+    if cert is not None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            context.load_cert_chain(cert, cert_key)
+        except (OSError, ssl.SSLError) as error:
+            raise click.UsageError(f"cannot use the certificate: {error}") from error
+    try:
+        trio.run(_serve, server, host, port, unix, context)
+    except HubError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _outbox_for(window: float) -> OutboxOptions:
+    """Return the usual bounds, but that events may grow older than the window."""
+    usual = OutboxOptions()
+    return attrs.evolve(usual, age=max(usual.age, 2 * window))
+
+
+async def _serve(server: Server, host: str, port: int, unix: str | None, context: ssl.SSLContext | None) -> None:
+    """Serve until a signal comes; then say goodbye, until another one comes."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with open_tasks() as tasks:
+            if unix is None:
+                listeners = await tasks.start(partial(server.serve, host, port, ssl_context=context))
+                click.echo(f"listening on {_url(listeners[0], context)}")
+            else:
+                await tasks.start(partial(server.serve, listeners=[await open_unix_listener(unix)]))
+                click.echo(f"listening on {unix}")
+            sys.stdout.flush()
+            await anext(signals)
+            tasks.start_soon(_cancel_at_signal, signals, tasks)
+            await server.drain()
+            tasks.cancel_scope.cancel()
+    if unix is not None:
+        os.unlink(unix)
+
+
+async def _cancel_at_signal(signals: AsyncIterator[int], tasks: trio.Nursery) -> None:
+    await anext(signals)
+    tasks.cancel_scope.cancel()
+
+
+def _url(listener: Any, context: ssl.SSLContext | None) -> str:
+    socket_listener = listener if context is None else listener.transport_listener
+    host, port = socket_listener.socket.getsockname()[:2]
+    return f"{'ws' if context is None else 'wss'}://{f'[{host}]' if ':' in host else host}:{port}/ws"
+
+
+def _read_tokens(path: str | None) -> dict[str, str] | None:
+    if path is None:
+        return None
+    try:
+        with open(path, "rb") as file:
+            return msgspec.json.decode(file.read(), type=dict[str, str])
+    except (OSError, msgspec.DecodeError) as error:
+        raise click.UsageError(f"{path} is not a JSON object of tokens and user ids: {error}") from error
