@@ -154,6 +154,7 @@ async def test_a_server_that_is_not_there_costs_patience():
         (["serve", "--origin", "example.org"], b"https://example.org"),
         (["serve", "--cert-key", __file__], b"--cert only"),
         (["send", "ws://127.0.0.1", "town", "1", "--patience", "-1"], b"--patience"),
+        (["send", "ws://127.0.0.1", "town", "1", "--patience", "nan"], b"not a number"),
         (["listen", "ws://127.0.0.1", "town", "--resume", "/nowhere/place.json"], b"cannot keep a place"),
     ],
 )

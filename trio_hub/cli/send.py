@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from trio_hub import Client, ClientOptions, Connected, Lost, Misuse, Question, RequestFailed, open_client
-from trio_hub.cli.terminal import run, say, tell_status, token_option
+from trio_hub.cli.terminal import Number, run, say, tell_status, token_option
 from trio_hub.link.tasks import open_tasks
 
 __all__ = ["send"]
@@ -30,7 +30,7 @@ _MOST_COMPLAINTS = 10
     "--patience",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     help="Seconds to wait for each acceptance.",
 )
 def send(url: str, topic: str, data: str, event: str, token: str | None, patience: float) -> None:

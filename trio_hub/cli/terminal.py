@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Any
@@ -11,9 +12,20 @@ import trio
 
 from trio_hub import Connected, HubError, Lost
 
-__all__ = ["run", "say", "tell_status", "token_option"]
+__all__ = ["Number", "run", "say", "tell_status", "token_option"]
 
 token_option = click.option("--token", envvar="TRIO_HUB_TOKEN", help="Who you are [env: TRIO_HUB_TOKEN].")
+
+
+class Number(click.FloatRange):
+    """A number within a range; what is not a number, as ``nan``, is in none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or complain."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 def say(text: str) -> None:
