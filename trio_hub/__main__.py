@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from trio_hub.cli import cli
     except ModuleNotFoundError as error:
-        if error.name != "click":
+        if error.name not in ("click", "rich"):
             raise
         sys.exit("The command line needs the extra `cli`: pip install 'trio-hub[cli]'")
     except KeyboardInterrupt:

@@ -1,10 +1,11 @@
-"""The command line: ``trio-hub serve``, ``listen`` and ``send``, each in a module of its own."""
+"""The command line: ``trio-hub serve``, ``listen``, ``send`` and ``bench``, each in a module of its own."""
 
 from __future__ import annotations
 
 import click
 
 from trio_hub import __version__
+from trio_hub.cli.bench import bench
 from trio_hub.cli.listen import listen
 from trio_hub.cli.send import send
 from trio_hub.cli.serve import serve
@@ -18,5 +19,5 @@ def cli() -> None:
     """Keep people and programs connected over WebSockets, so that a dropped link costs them nothing."""
 
 
-for command in (serve, listen, send):
+for command in (serve, listen, send, bench):
     cli.add_command(command)
