@@ -11,6 +11,7 @@ import attrs
 
 from benchmarks import plot
 from benchmarks.contenders import PACKAGES
+from benchmarks.load.raw import open_files
 from benchmarks.report import Report, as_markdown, machine, owed_table
 from benchmarks.scenarios import fan_out
 from benchmarks.settings import QUICK, Settings
@@ -39,6 +40,7 @@ def main() -> None:
         parser.error(f"there is no scenario {unknown[0]!r}")
     if said.plot is not None and not plot.is_possible():
         parser.error("--plot needs matplotlib")
+    open_files()  # for all the programs that are started from here
     here = machine(PACKAGES)
     print(", ".join([f"{here['python']}, {here['system']}, {here['cores']} cores", *_versions(here["packages"])]))
     reports = {}

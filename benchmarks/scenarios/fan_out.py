@@ -1,9 +1,9 @@
 """One publisher, many listeners: how many deliveries a second, and what each costs.
 
-A message has so many bytes (ours: its envelope included, compat's number on top), published one at a time or in bursts
-of 16 with a turn of the server's loop behind each. Time runs from just before the first publish until one sink, in a
-process of its own, has the last byte on all links; CPU time is the server's over the same span. No server may run
-ahead of its readers: each looks now and then at what it owes them, and pauses.
+A message has so many bytes (its envelope included where there is one, compat's number on top), published one at a time
+or in bursts of 16 with a turn of the server's loop behind each. Time runs from just before the first publish until one
+sink, in a process of its own, has the last byte on all links; CPU time is the server's over the same span. No server
+may run ahead of its readers: each looks now and then at what it owes them, and pauses.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ __all__ = ["FAN_OUT"]
 
 _HUB = "benchmarks.servers.hub"
 _OURS = "/ws?topics=bench"
+_SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
 
 FAN_OUT = (
     Contender("trio_hub compat", _HUB, ["compat"], opening=Opening(_OURS, greetings=1)),
@@ -21,4 +22,14 @@ FAN_OUT = (
     Contender("websockets/asyncio", "benchmarks.servers.websockets_broadcast", ["asyncio"], ["websockets"]),
     Contender("websockets/uvloop", "benchmarks.servers.websockets_broadcast", ["uvloop"], ["websockets", "uvloop"]),
     Contender("picows/uvloop", "benchmarks.servers.picows_loop", (), ["picows", "uvloop"]),
+    Contender("aiohttp/uvloop", "benchmarks.servers.aiohttp_loop", (), ["aiohttp", "uvloop"]),
+    Contender(
+        "python-socketio/uvloop",
+        "benchmarks.servers.socketio_room",
+        (),
+        ["socketio", "aiohttp", "uvloop"],
+        _SOCKET_IO,
+    ),
+    Contender("websockets/trio", "benchmarks.servers.websockets_trio_broadcast", (), ["websockets"]),
+    Contender("trio-websocket", "benchmarks.servers.trio_websocket_loop"),
 )
