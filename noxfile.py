@@ -13,7 +13,7 @@ nox.options.error_on_missing_interpreters = False
 
 OURS = ("trio_hub", "pytest_trio_hub.py", "examples", "benchmarks", "noxfile.py")
 CODE = (*OURS, "tests")
-PEERS = ("uvloop", "picows", "aiohttp", "python-socketio", "uvicorn", "matplotlib")
+PEERS = ("uvloop", "picows", "aiohttp", "python-socketio", "matplotlib")
 
 
 @nox.session
@@ -105,6 +105,8 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure, beside our peers in the same run, and print a table."""
+    """Measure, beside our peers in the same run, and print a table. Those in JavaScript come where npm is installed."""
     session.install("-e", ".[cli,fast]", *PEERS)
+    if shutil.which("npm"):
+        session.run("npm", "ci", "--ignore-scripts", "--prefix", "benchmarks/node", external=True)
     session.run("python", "-m", "benchmarks", *session.posargs)

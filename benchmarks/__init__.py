@@ -4,6 +4,7 @@ A benchmark never asserts a time. It prints ratios: figures move with the machin
 
 scenarios/       what is measured, and how; one file for each
 servers/         the programs that are measured, ours and others; each runs in a process of its own
+node/            those in JavaScript, for Node and Bun, and the lock file of what they need
 load/            the other ends of their links: cheap, so that they are not what is measured
 contenders.py    who can be measured, and what has to be installed for that
 contest.py       rounds in which all take part

@@ -6,6 +6,7 @@ A contender is a server program and how a client comes to hear it. Scenarios pic
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -15,10 +16,10 @@ import attrs
 
 from benchmarks.conversation import python
 
-__all__ = ["NODE", "PACKAGES", "Contender", "Opening", "node_package"]
+__all__ = ["BUN", "NODE", "PACKAGES", "Contender", "Opening", "find_program", "node_package"]
 
 NODE = Path(__file__).parent / "node"
-"""Servers in JavaScript, and the lock file of what they need."""
+"""Servers in JavaScript, and the lock file of what they need: ``npm ci --ignore-scripts`` installs it there."""
 
 PACKAGES = (
     "trio-hub",
@@ -52,7 +53,8 @@ class Opening:
 class Contender:
     """A server to be measured. `module` is a program of ours that runs it; `command` is said for any other.
 
-    `needs` are what it cannot do without: Python modules, ``node:`` packages, or ``program:`` commands.
+    `needs` are what it cannot do without: Python modules, ``node:`` packages (or files in
+    them), or ``program:`` commands.
     """
 
     name: str
@@ -76,12 +78,26 @@ class Contender:
 def _is_here(need: str) -> bool:
     kind, _, name = need.rpartition(":")
     if kind == "node":
-        return shutil.which("node") is not None and node_package(name).is_dir()
+        return shutil.which("node") is not None and node_package(name).exists()
     if kind == "program":
-        return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is not None
+        return bool(find_program(name))
     return find_spec(name) is not None
 
 
+def find_program(name: str) -> str:
+    """Return where a command is, also one for administrators; nothing where it is not installed."""
+    return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") or ""
+
+
 def node_package(name: str) -> Path:
-    """Return where an npm package is when ``npm ci`` has been run in `NODE`."""
+    """Return where an npm package, or a file in it, is when `NODE` has been installed."""
     return NODE / "node_modules" / name
+
+
+def _bun() -> str:
+    machine = {"x86_64": "x64", "AMD64": "x64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    return f"@oven/bun-{platform.system().lower()}-{machine}/bin/bun"
+
+
+BUN = _bun()
+"""Bun's program among the npm packages: npm brings the one for this machine, and the package ``bun`` need not run."""

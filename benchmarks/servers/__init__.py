@@ -7,13 +7,22 @@ MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu`
 
 from __future__ import annotations
 
-from benchmarks.contenders import Contender, Opening
+from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 
 __all__ = ["FAN_OUT"]
 
 _HUB = "benchmarks.servers.hub"
 _OURS = "/ws?topics=bench"
 _SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
+
+
+def _node(file: str) -> list[str]:
+    return ["node", str(NODE / file)]
+
+
+def _bun(file: str) -> list[str]:
+    return [str(node_package(BUN)), str(NODE / file)]
+
 
 FAN_OUT = (
     Contender("trio_hub compat", _HUB, ["compat"], opening=Opening(_OURS, greetings=1)),
@@ -32,4 +41,7 @@ FAN_OUT = (
     ),
     Contender("websockets/trio", "benchmarks.servers.websockets_trio_broadcast", (), ["websockets"]),
     Contender("trio-websocket", "benchmarks.servers.trio_websocket_loop"),
+    Contender("ws/node", needs=["node:ws"], command=_node("ws_loop.mjs")),
+    Contender("socket.io/node", needs=["node:socket.io"], opening=_SOCKET_IO, command=_node("socketio_room.mjs")),
+    Contender("Bun", needs=["node:bun", f"node:{BUN}"], command=_bun("bun_topic.mjs")),
 )

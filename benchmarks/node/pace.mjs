@@ -1,0 +1,42 @@
+// Back-pressure as in `benchmarks/servers/pace.py`, with the same numbers; timers here know only whole milliseconds.
+
+import { setImmediate, setTimeout } from 'node:timers/promises';
+
+import { answer, commands, cpuTime, now } from './conversation.mjs';
+
+const LOOK_AFTER = 64 * 1024;
+const MOST_OWED = 64 * 1024;
+const PAUSE = 1; // ms
+
+// Do as told on stdin, until there is nothing more; then end the process. `say` sends one message of `size` bytes to
+// everybody, `mostOwed` is how many bytes wait in our memory for the link for which the most wait.
+export async function obey(say, mostOwed, size) {
+    const frame = size + (size < 126 ? 2 : 4);
+    for await (const [command, ...numbers] of commands()) {
+        if (command === 'size') {
+            answer({ units: Number(numbers[0]) * frame });
+        } else if (command === 'publish') {
+            answer({ begun: now(), cpu: cpuTime() });
+            await publish(say, mostOwed, size, ...numbers.map(Number));
+        } else if (command === 'cpu') {
+            answer({ cpu: cpuTime() });
+        }
+    }
+    process.exit();
+}
+
+async function publish(say, mostOwed, size, messages, burst) {
+    let looked = 0;
+    for (let done = 0; done < messages; done += burst) {
+        for (let each = 0; each < burst; each++) {
+            say();
+        }
+        await setImmediate();
+        if ((done - looked) * size >= LOOK_AFTER) {
+            looked = done;
+            while (mostOwed() > MOST_OWED) {
+                await setTimeout(PAUSE);
+            }
+        }
+    }
+}
