@@ -14,6 +14,7 @@ __all__ = ["FAN_OUT"]
 _HUB = "benchmarks.servers.hub"
 _OURS = "/ws?topics=bench"
 _SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
+_NATS = Opening(greetings=2, said='CONNECT {"verbose":false}\r\nSUB bench 1\r\nPING\r\n')
 
 
 def _node(file: str) -> list[str]:
@@ -44,4 +45,5 @@ FAN_OUT = (
     Contender("ws/node", needs=["node:ws"], command=_node("ws_loop.mjs")),
     Contender("socket.io/node", needs=["node:socket.io"], opening=_SOCKET_IO, command=_node("socketio_room.mjs")),
     Contender("Bun", needs=["node:bun", f"node:{BUN}"], command=_bun("bun_topic.mjs")),
+    Contender("nats-server", "benchmarks.servers.nats", (), ["program:nats-server"], _NATS),
 )
