@@ -8,6 +8,7 @@ node/            those in JavaScript, for Node and Bun, and the lock file of wha
 load/            the other ends of their links: cheap, so that they are not what is measured
 contenders.py    who can be measured, and what has to be installed for that
 contest.py       rounds in which all take part
+round_trips.py   what is asked and answered, for scenarios that measure it
 conversation.py  how these processes talk to the one that started them
 report.py        medians, ratios, Markdown, JSON
 plot.py          the same as a picture

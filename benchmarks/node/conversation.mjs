@@ -32,3 +32,11 @@ export function cpuTime() {
     const { user, system } = process.cpuUsage();
     return (user + system) / 1e6;
 }
+
+// For servers to which all work comes from their clients: answer every `cpu`, then end the process.
+export async function tellCost() {
+    for await (const _ of commands()) {
+        answer({ cpu: cpuTime() });
+    }
+    process.exit();
+}

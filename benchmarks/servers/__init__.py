@@ -2,14 +2,15 @@
 
 All of a fan-out take a message's size first, answer with their port (``unit`` and ``ack`` as `benchmarks.load.sink`
 takes them, where they are not 0 and ``-``), and do ``size MESSAGES`` (answer: ``units`` on each link), ``publish
-MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``.
+MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``. All others answer with their port and
+do ``cpu``; what they do besides is between them and their clients.
 """
 
 from __future__ import annotations
 
 from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 
-__all__ = ["FAN_OUT"]
+__all__ = ["ECHO", "FAN_OUT"]
 
 _HUB = "benchmarks.servers.hub"
 _OURS = "/ws?topics=bench"
@@ -46,4 +47,14 @@ FAN_OUT = (
     Contender("socket.io/node", needs=["node:socket.io"], opening=_SOCKET_IO, command=_node("socketio_room.mjs")),
     Contender("Bun", needs=["node:bun", f"node:{BUN}"], command=_bun("bun_topic.mjs")),
     Contender("nats-server", "benchmarks.servers.nats", (), ["program:nats-server"], _NATS),
+)
+
+ECHO = (
+    Contender("websockets/uvloop", "benchmarks.servers.echo_websockets", ["uvloop"], ["websockets", "uvloop"]),
+    Contender("websockets/trio", "benchmarks.servers.echo_websockets", ["trio"], ["websockets"]),
+    Contender("picows/uvloop", "benchmarks.servers.echo_picows", (), ["picows", "uvloop"]),
+    Contender("aiohttp/uvloop", "benchmarks.servers.echo_aiohttp", (), ["aiohttp", "uvloop"]),
+    Contender("trio-websocket", "benchmarks.servers.echo_trio_websocket"),
+    Contender("ws/node", needs=["node:ws"], command=_node("ws_echo.mjs")),
+    Contender("Bun", needs=["node:bun", f"node:{BUN}"], command=_bun("bun_echo.mjs")),
 )

@@ -15,6 +15,7 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 from benchmarks.conversation import answer
+from benchmarks.servers.aiohttp_site import serve
 from benchmarks.servers.pace import obey
 
 links: dict[web.WebSocketResponse, asyncio.Transport | None] = {}
@@ -39,10 +40,7 @@ async def main(size: int) -> None:
 
     app = web.Application()
     app.router.add_get("/", stay)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    answer(port=runner.addresses[0][1])
+    answer(port=await serve(app))
     await obey(say, lambda: filter(None, links.values()), size)
 
 

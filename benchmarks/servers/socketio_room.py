@@ -18,6 +18,7 @@ import uvloop
 from aiohttp import web
 
 from benchmarks.conversation import answer
+from benchmarks.servers.aiohttp_site import serve
 from benchmarks.servers.pace import obey
 
 ROOM = "bench"
@@ -37,17 +38,6 @@ class Queued:
         return packets * self.size
 
 
-async def serve(sio: socketio.AsyncServer) -> int:
-    """Serve in tasks of the loop, and return the port."""
-    app = web.Application()
-    sio.attach(app)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port: int = runner.addresses[0][1]
-    return port
-
-
 async def main(size: int) -> None:
     sio = socketio.AsyncServer(async_mode="aiohttp", transports=["websocket"], ping_interval=SILENCE)
     text = "x" * (size - ENVELOPE)
@@ -59,7 +49,9 @@ async def main(size: int) -> None:
     def queued() -> Iterable[Queued]:
         return (Queued(link, size) for link in sio.eio.sockets.values())
 
-    answer(port=await serve(sio))
+    app = web.Application()
+    sio.attach(app)
+    answer(port=await serve(app))
     await obey(lambda: sio.emit("tick", text, room=ROOM), queued, size)
 
 
