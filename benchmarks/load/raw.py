@@ -14,7 +14,17 @@ from collections.abc import Callable
 from benchmarks.contenders import Opening
 from benchmarks.conversation import answer
 
-__all__ = ["READ_SIZE", "FrameCounter", "Trouble", "masked", "open_files", "opening_from", "run", "upgrade"]
+__all__ = [
+    "READ_SIZE",
+    "FrameCounter",
+    "Trouble",
+    "masked",
+    "open_files",
+    "opening_from",
+    "read_frame",
+    "run",
+    "upgrade",
+]
 
 READ_SIZE = 256 * 1024
 PATIENCE = 20.0  # s, for one upgrade
@@ -73,13 +83,18 @@ def upgrade(port: int, opening: Opening) -> tuple[socket.socket, bytes]:
         raise Trouble(f"the upgrade was answered with {head[:100]!r}")
     for number in range(max(opening.greetings, 1)):
         if number < opening.greetings:
-            while (size := _frame_size(data)) > len(data):
-                data += _more(link)
-            data = data[size:]
+            _, data = read_frame(link, data)
         if number == 0 and opening.said:
             link.sendall(masked(opening.said.encode()))
     link.setblocking(False)
     return link, data
+
+
+def read_frame(link: socket.socket, data: bytes) -> tuple[bytes, bytes]:
+    """Wait for a whole frame that begins with `data`; return it, and what came behind it."""
+    while (size := _frame_size(data)) > len(data):
+        data += _more(link)
+    return data[:size], data[size:]
 
 
 def _more(link: socket.socket) -> bytes:

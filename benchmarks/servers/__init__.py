@@ -2,18 +2,19 @@
 
 All of a fan-out take a message's size first, answer with their port (``unit`` and ``ack`` as `benchmarks.load.sink`
 takes them, where they are not 0 and ``-``), and do ``size MESSAGES`` (answer: ``units`` on each link), ``publish
-MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``. All others answer with their port and
-do ``cpu``; what they do besides is between them and their clients.
+MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``. All others answer with their port
+(those of requests with ``spelling`` as `benchmarks.load.asker` takes it, where it is not ``json``) and do ``cpu``.
 """
 
 from __future__ import annotations
 
 from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 
-__all__ = ["ECHO", "FAN_OUT"]
+__all__ = ["ECHO", "FAN_OUT", "REQUESTS"]
 
 _HUB = "benchmarks.servers.hub"
 _OURS = "/ws?topics=bench"
+_ASKED = "benchmarks.servers.requests_hub"
 _SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
 _NATS = Opening(greetings=2, said='CONNECT {"verbose":false}\r\nSUB bench 1\r\nPING\r\n')
 
@@ -57,4 +58,20 @@ ECHO = (
     Contender("trio-websocket", "benchmarks.servers.echo_trio_websocket"),
     Contender("ws/node", needs=["node:ws"], command=_node("ws_echo.mjs")),
     Contender("Bun", needs=["node:bun", f"node:{BUN}"], command=_bun("bun_echo.mjs")),
+)
+
+REQUESTS = (
+    Contender("trio_hub compat", _ASKED, ["compat"], opening=Opening("/ws", greetings=1)),
+    Contender("trio_hub v1.json", _ASKED, ["v1.json"], opening=Opening("/ws", "trio-hub.v1.json", 1, '{"ack":0}')),
+    Contender(
+        "python-socketio/uvloop",
+        "benchmarks.servers.requests_socketio",
+        (),
+        ["socketio", "aiohttp", "uvloop"],
+        _SOCKET_IO,
+    ),
+    Contender("websockets/uvloop", "benchmarks.servers.requests_websockets", (), ["websockets", "uvloop"]),
+    Contender("picows/uvloop", "benchmarks.servers.requests_picows", (), ["picows", "uvloop"]),
+    Contender("ws/node", needs=["node:ws"], command=_node("ws_requests.mjs")),
+    Contender("socket.io/node", needs=["node:socket.io"], opening=_SOCKET_IO, command=_node("socketio_requests.mjs")),
 )
