@@ -7,7 +7,7 @@ waking a process on this one is not the server's work, but costs it more than al
 
 Opens LINKS links, and answers. Then ``take WANTED SECONDS`` counts until so much has come on all links together, and
 answers when that was, and what it cost. With a UNIT of 0 that is bytes, frame heads included; else see `FrameCounter`.
-ACK says how events are acknowledged, ``json``, ``cbor``, or not at all with ``-``: 256 at a time, as our client does it.
+ACK says how events are acknowledged, ``json`` or ``cbor``, 256 at a time as our client does it; ``-`` for not at all.
 """
 
 from __future__ import annotations

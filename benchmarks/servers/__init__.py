@@ -51,6 +51,7 @@ FAN_OUT = (
 )
 
 ECHO = (
+    Contender("trio_hub", "benchmarks.servers.echo_links"),
     Contender("websockets/uvloop", "benchmarks.servers.echo_websockets", ["uvloop"], ["websockets", "uvloop"]),
     Contender("websockets/trio", "benchmarks.servers.echo_websockets", ["trio"], ["websockets"]),
     Contender("picows/uvloop", "benchmarks.servers.echo_picows", (), ["picows", "uvloop"]),
