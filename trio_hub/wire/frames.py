@@ -266,10 +266,10 @@ class FrameReader:
             raise self._fault
         self._halted, self._inflated, self.had_control_frames = self._ended, 0, False
         if self._waiting:
-            self._waiting += data
-            if len(self._waiting) < self._wanted:
+            if len(self._waiting) + len(data) < self._wanted:
+                self._waiting += data
                 return []
-            data = bytes(self._waiting)
+            data = b"".join((self._waiting, data))
             self._waiting.clear()
         received: list[Received] = []
         try:
@@ -351,7 +351,10 @@ class FrameReader:
             self._wanted = stop - at
             return at
         payload = apply_mask(data[begin:stop], data[start:begin]) if masked else data[begin:stop]
-        self._take(first, payload, received)
+        if self._unfinished is None and first in (_WHOLE_TEXT, _WHOLE_BINARY):
+            received.append(_text(payload) if first == _WHOLE_TEXT else payload)
+        else:
+            self._take(first, payload, received)
         return stop
 
     def _check(self, first: int, size: int) -> None:
