@@ -15,6 +15,7 @@ import math
 import random
 import ssl
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import attrs
@@ -223,7 +224,7 @@ class Server:
                 session = await self._session(head)
                 self._check_rights(session, wish)
                 subprotocol = wish.codec.subprotocol
-                link = await accept_link(stream, head, subprotocol=subprotocol, options=self.options.link)
+                link = accept_link(stream, head, subprotocol=subprotocol, options=self.options.link)
                 return _Arrival(link, head, wish, session)
             except HTTPFault as fault:
                 answered = True
@@ -314,6 +315,7 @@ class Server:
         """Ask in band, and return who it is; None, and the link has ended, where that is not known."""
         link, within = arrival.link, self.options.authenticate_within
         shown = Credentials(None, arrival.head.headers, arrival.head.query)
+        link.writer.flush()
         async with open_tasks() as tasks:
             tasks.start_soon(link.writer.run)
             session = await challenge(link, arrival.wish.codec, self._authenticate, shown, within)
@@ -363,6 +365,7 @@ def _topics_wish(query: dict[str, list[str]], most: int) -> tuple[str, ...]:
     return tuple(names)
 
 
+@lru_cache(1024)  # for most it is the same few names, again and again
 def _is_loopback(host: str | None) -> bool:
     if host == "localhost":
         return True

@@ -112,13 +112,16 @@ async def opened(near: trio.abc.Stream, far: trio.abc.Stream, *, serving: LinkOp
         head = await read_head(far, OPENING)
         links["head"] = head
         subprotocol = next(iter(head.subprotocols), None)
-        links["server"] = await accept_link(
+        link = links["server"] = accept_link(
             far, head, subprotocol=subprotocol, headers={"X-Served-By": "us"}, options=serving
         )
+        link.writer.flush()
+        await link.writer.run()
 
     async with trio.open_nursery() as tasks:
         tasks.start_soon(accept)
         links["client"] = await request_link(near, **{"host": "memory", "resource": "/ws?a=1", **asked})
+        tasks.cancel_scope.cancel()
     yield links["client"], links["server"], links["head"]
     await trio.aclose_forcefully(near)
     await trio.aclose_forcefully(far)
@@ -421,7 +424,7 @@ async def test_accept_link_sends_nothing_where_the_head_is_no_upgrade(autojump_c
     with pytest.raises(HTTPFault):
         check_upgrade(head)
     with pytest.raises(HTTPFault):
-        await accept_link(cable.far, head)
+        accept_link(cable.far, head)
     cable.far.hang_up()
     assert await all_of(cable.near) == b""
 
@@ -431,8 +434,10 @@ async def test_accept_link_over_a_broken_stream_is_a_lost_link(autojump_clock):
     await cable.near.send_all(upgrade())
     head = await read_head(cable.far, OPENING)
     cable.cut()
-    with pytest.raises(LinkLost):
-        await accept_link(cable.far, head)
+    link = accept_link(cable.far, head)
+    async with link.running():
+        with pytest.raises(LinkLost):
+            await link.receive()
 
 
 async def test_a_subprotocol_that_was_not_offered_is_a_misuse(autojump_clock):
@@ -440,7 +445,7 @@ async def test_a_subprotocol_that_was_not_offered_is_a_misuse(autojump_clock):
     await cable.near.send_all(upgrade("Sec-WebSocket-Protocol: one"))
     head = await read_head(cable.far, OPENING)
     with pytest.raises(Misuse):
-        await accept_link(cable.far, head, subprotocol="two")
+        accept_link(cable.far, head, subprotocol="two")
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
-"""The upgrade, both roles. trio-websocket does the handshake; then we take the stream back.
+"""The upgrade, both roles; behind it the stream is ours.
 
-trio-websocket is given a stream of ours that shows it the head and nothing behind it. Its reader then waits on that
-stream for ever, so its nursery can be cancelled without losing a byte: the socket is ours, and what came right
-behind the head is the link's `unread`.
+A client's handshake is trio-websocket's. It is given a stream of ours that shows it the response's head and nothing
+behind that. Its reader then waits on that stream for ever, so its nursery can be cancelled without losing a byte, and
+what came right behind the head is the link's `unread`. Extensions are between us and the peer: the header that speaks
+of them is added to the head that trio-websocket writes, and taken out of the one that it is shown.
 
-Extensions are between us and the peer: the header that speaks of them is added to the head that trio-websocket writes,
-and taken out of the one that it is shown.
+A server has read and checked the head before it decides anything (`heads`): the answer is all that is left to say.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -37,6 +38,8 @@ __all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link
 
 _HEAD_END = b"\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_ACCEPTING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 _EXTENSIONS = "Sec-WebSocket-Extensions"
 _EXTENSIONS_LINE = re.compile(rb"\r\n%s:([^\r\n]*)(?=\r\n)" % _EXTENSIONS.encode(), re.IGNORECASE)
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -44,59 +47,16 @@ _NO_UPGRADE = (*_BROKEN, trio_websocket.HandshakeError, h11.ProtocolError, Unico
 """What trio-websocket, the libraries below it and we raise where a server's answer is no proper one."""
 
 
-class _HandshakeStream(trio.abc.Stream):
-    """What trio-websocket sees of the stream. `stop` ends its stay where it would otherwise wait for ever."""
+class _Handshake(trio.abc.Stream):
+    """What trio-websocket sees of a client's stream: the head of the response, if it switches protocols.
 
-    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None]) -> None:
-        self._stream = stream
-        self._stop = stop
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        raise AssertionError  # pragma: no cover
-
-    async def aclose(self) -> None:
-        self._stop()
-        await trio.lowlevel.checkpoint()
-
-
-class _Request(_HandshakeStream):
-    """The server's: what a handshake needs of a request head that was read and checked already."""
-
-    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head: RequestHead) -> None:
-        super().__init__(stream, stop)
-        lines = [
-            "GET / HTTP/1.1",
-            "Host: -",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-            "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Key: {head.headers['sec-websocket-key']}",
-        ]
-        if head.subprotocols:
-            lines.append(f"Sec-WebSocket-Protocol: {', '.join(head.subprotocols)}")
-        self._head = "\r\n".join([*lines, "", ""]).encode()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        if not self._head:
-            await trio.sleep_forever()
-        head, self._head = self._head, b""
-        return head
-
-
-class _Response(_HandshakeStream):
-    """The client's: the head of the response, if it switches protocols. Otherwise it is kept in `rest`, whole.
-
+    Otherwise that is kept in `rest`, whole, and `stop` ends trio-websocket's stay, which would otherwise wait for ever.
     Where extensions were offered, `extensions` is what the server says to that.
     """
 
     def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head_size: int, *, offered: bool) -> None:
-        super().__init__(stream, stop)
+        self._stream = stream
+        self._stop = stop
         self._head_size = head_size
         self._offered = offered
         self.extensions = ""
@@ -105,10 +65,13 @@ class _Response(_HandshakeStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
-            await super().send_all(data)
+            await self._stream.send_all(data)
         except _BROKEN:
             self._stop()
             raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         while not self._shown and len(self.rest) <= self._head_size:
@@ -132,8 +95,12 @@ class _Response(_HandshakeStream):
         self.extensions = b",".join(_EXTENSIONS_LINE.findall(head)).decode("latin-1").strip()
         return _EXTENSIONS_LINE.sub(b"", head)
 
+    async def aclose(self) -> None:
+        self._stop()
+        await trio.lowlevel.checkpoint()
 
-async def accept_link(
+
+def accept_link(
     stream: trio.abc.Stream,
     head: RequestHead,
     *,
@@ -141,28 +108,24 @@ async def accept_link(
     headers: Mapping[str, str] | None = None,
     options: LinkOptions | None = None,
 ) -> Link:
-    """Answer the upgrade in `head` with yes, and return the server's end of the link.
+    """Answer the upgrade in `head` with yes, and return the server's end of the link (RFC 6455 section 4.2.2).
 
-    Raises `HTTPFault`, with nothing sent, where `head` is no proper upgrade, and `LinkLost` where the stream breaks.
-    The deadline is the caller's. If cancelled, half an answer may have been sent: close the stream.
+    The answer is the first that the link writes: at its next `writer.flush`, together with whatever follows it by then.
+    Raises `HTTPFault` where `head` is no proper upgrade.
     """
     check_upgrade(head)
     if subprotocol is not None and subprotocol not in head.subprotocols:
         raise Misuse(f"the client did not offer the subprotocol {subprotocol!r}")
     agreed = answer_to(head.headers.get(_EXTENSIONS.lower(), "")) if options and options.compression else None
-    extra = _encoded(headers, agreed)
-    accepted = False
-    try:
-        async with open_tasks() as tasks:
-            request = await trio_websocket.wrap_server_stream(tasks, _Request(stream, tasks.cancel_scope.cancel, head))
-            await request.accept(subprotocol=subprotocol, extra_headers=extra)
-            accepted = True
-            tasks.cancel_scope.cancel()
-    except (trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed) as error:
-        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the stream broke during the upgrade")) from error
-    if not accepted:  # trio-websocket has answered with a refusal of its own
-        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "the upgrade was malformed"))
-    return Link(stream, client=False, unread=head.rest, subprotocol=subprotocol, compression=agreed, options=options)
+    proof = base64.b64encode(hashlib.sha1(head.headers["sec-websocket-key"].encode() + _GUID).digest())
+    lines = [_ACCEPTING + proof]
+    if subprotocol is not None:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
+    if headers or agreed is not None:
+        lines += [name + b": " + value for name, value in _encoded(headers, agreed)]
+    link = Link(stream, client=False, unread=head.rest, subprotocol=subprotocol, compression=agreed, options=options)
+    link.writer.post(b"\r\n".join([*lines, b"", b""]))
+    return link
 
 
 async def request_link(
@@ -186,7 +149,7 @@ async def request_link(
     connection: trio_websocket.WebSocketConnection | None = None
     try:
         async with open_tasks() as tasks:
-            response = _Response(stream, tasks.cancel_scope.cancel, opening.head_size, offered=offer is not None)
+            response = _Handshake(stream, tasks.cancel_scope.cancel, opening.head_size, offered=offer is not None)
             connection = await trio_websocket.wrap_client_stream(
                 tasks,
                 cast("trio.SocketStream", response),  # any stream will do

@@ -48,7 +48,8 @@ async def serve_links(
         with trio.move_on_after(opening_options.deadline):
             try:
                 head = await read_head(stream, opening_options)
-                link = await accept_link(stream, head, options=link_options)
+                link = accept_link(stream, head, options=link_options)
+                link.writer.flush()
             except HTTPFault as fault:
                 await say_no(stream, fault)
             except LinkLost as lost:
