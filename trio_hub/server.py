@@ -317,10 +317,13 @@ class Server:
         shown = Credentials(None, arrival.head.headers, arrival.head.query)
         link.writer.flush()
         async with open_tasks() as tasks:
-            tasks.start_soon(link.writer.run)
-            session = await challenge(link, arrival.wish.codec, self._authenticate, shown, within)
-            with trio.move_on_after(within):  # a writer that is cancelled in the midst of a write may tear a frame
-                await link.writer.wait_idle()
+            link.writer.run_in(tasks)
+            try:
+                session = await challenge(link, arrival.wish.codec, self._authenticate, shown, within)
+                with trio.move_on_after(within):  # a writer that is cancelled in the midst of a write may tear a frame
+                    await link.writer.wait_idle()
+            finally:
+                link.writer.run_in(None)
             tasks.cancel_scope.cancel()
         if link.writer.busy:
             link.end(CloseReason(CloseCode.TOO_SLOW, "the replies were not read"))

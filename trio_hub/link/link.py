@@ -10,7 +10,6 @@ ended it, and always leaves the stream closed.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import cast
@@ -84,7 +83,7 @@ class Link:
             inflater=inflater,
         )
         self._unread = unread
-        self._held_back: deque[str | bytes] = deque()
+        self._held_back: list[str | bytes] = []  # the next message is the last
         self._sends = 0
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
@@ -104,9 +103,8 @@ class Link:
         """
         if self._held_back:
             await trio.lowlevel.checkpoint()
-            held_back = list(self._held_back)
-            self._held_back.clear()
-            return held_back
+            held_back, self._held_back = self._held_back, []
+            return held_back[::-1]
         while self.closed is None:
             try:
                 received = self._frames.feed(await self._read())
@@ -124,7 +122,7 @@ class Link:
 
     def hold_back(self, messages: Iterable[str | bytes]) -> None:
         """Have these messages returned by the next `receive`."""
-        self._held_back.extendleft(reversed(list(messages)))
+        self._held_back += reversed(list(messages))
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
         return self
@@ -136,10 +134,10 @@ class Link:
         """
         if not self._held_back:
             try:
-                self._held_back.extend(await self.receive())
+                self._held_back = (await self.receive())[::-1]
             except LinkLost:
                 raise StopAsyncIteration from None
-        return self._held_back.popleft()
+        return self._held_back.pop()
 
     async def _read(self) -> bytes:
         if self._unread or self._frames.has_more or self._frames.fault is not None:
@@ -237,8 +235,7 @@ class Link:
         try:
             with trio.move_on_after(self.options.close_timeout):
                 async with trio.open_nursery() as tasks:
-                    if not self.writer.running:
-                        tasks.start_soon(self.writer.run)
+                    self.writer.run_in(tasks)
                     await self._part()
                     tasks.cancel_scope.cancel()
         finally:
@@ -288,7 +285,7 @@ class Link:
         The close code is 1000, or 1011 after an exception, or 1001 when cancelled.
         """
         async with open_tasks() as tasks:
-            tasks.start_soon(self.writer.run)
+            self.writer.run_in(tasks)
             try:
                 yield self
             except Exception:

@@ -4,6 +4,9 @@
 not take goes to the writer task (`run`), and until that is rid of it the quick door stays shut. Nobody else writes,
 and nobody who may be cancelled is ever in the middle of a write: that is why a cancelled `send` cannot tear a frame.
 
+Most links never owe more than their socket takes. So whoever owns the link's tasks says where `run` may run (`run_in`),
+and it, and the channel on which it waits for what is left, are there from the first time that something is.
+
 The queue holds what belongs to this link alone (replies, pongs, the close frame, what `Link.send` was given). When it
 is empty the `source` is asked for more: a hub's connection hands in its outbox, so events stay there, where they can
 still be dropped or replaced, until the socket has room for them.
@@ -40,11 +43,11 @@ class Writer:
         "_options",
         "_queue",
         "_queue_size",
-        "_rest_in",
-        "_rest_out",
+        "_rest",
         "_room",
         "_source",
         "_stopped",
+        "_tasks",
         "_transport",
         "_write_now",
         "busy",
@@ -64,7 +67,8 @@ class Writer:
         self._last = False  # the last words are in the queue
         self._stopped = False
         self._in_hand = memoryview(b"")  # what `run` is writing
-        self._rest_in, self._rest_out = trio.open_memory_channel[bytes](1)
+        self._rest: tuple[trio.MemorySendChannel[bytes], trio.MemoryReceiveChannel[bytes]] | None = None
+        self._tasks: trio.Nursery | None = None
         self._room = trio.lowlevel.ParkingLot()
         self.busy = False
         self.is_idle = False
@@ -114,8 +118,24 @@ class Writer:
         if taken == len(data):
             return True
         self.busy, self.is_idle = True, False
-        self._rest_in.send_nowait(data[taken:] if taken else data)
+        to_run, _ = self._channel()
+        to_run.send_nowait(data[taken:] if taken else data)
+        self.run_in(self._tasks)
         return False
+
+    def _channel(self) -> tuple[trio.MemorySendChannel[bytes], trio.MemoryReceiveChannel[bytes]]:
+        if self._rest is None:
+            self._rest = trio.open_memory_channel[bytes](1)
+        return self._rest
+
+    def run_in(self, tasks: trio.Nursery | None) -> None:
+        """Have `run` started in `tasks` as soon as there is something for it; None takes that back.
+
+        To be called again, or with None, before those tasks end.
+        """
+        self._tasks = tasks
+        if tasks is not None and self.busy and not self.running:
+            tasks.start_soon(self.run)
 
     async def run(self) -> None:
         """The writer task: write what `flush` could not, and all that is owed by then, until stopped. Never raises.
@@ -126,10 +146,11 @@ class Writer:
         if self.running:
             return
         self.running = True
+        _, rest = self._channel()
         try:
             while not self._stopped:
                 if not self._in_hand:
-                    self._in_hand = memoryview(await self._rest_out.receive())
+                    self._in_hand = memoryview(await rest.receive())
                 while self._in_hand:
                     taken = await self._transport.write(self._in_hand)
                     self.written += taken
@@ -174,7 +195,8 @@ class Writer:
         """Forget everything: nothing can be written any more. `run` ends, at the latest with the transport."""
         self._stopped = self._last = True
         self.is_idle = False
-        self._rest_in.close()
+        if self._rest is not None:
+            self._rest[0].close()
         self._source = None
         self._queue.clear()
         self._room.unpark_all()

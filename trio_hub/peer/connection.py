@@ -277,7 +277,7 @@ class Connection:
         assert self._tasks is not None
         self._reading = link
         self._heart.watch(link)
-        self._tasks.start_soon(link.writer.run)
+        link.writer.run_in(self._tasks)
         try:
             await self._read(link)
         finally:

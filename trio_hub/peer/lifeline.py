@@ -118,7 +118,7 @@ class Lifeline:
         self._heart.watch(link)
         begun = trio.current_time()
         async with open_tasks() as tasks:
-            tasks.start_soon(link.writer.run)
+            link.writer.run_in(tasks)
             tasks.start_soon(self._acknowledge_now_and_then)
             try:
                 await self._listen(link)

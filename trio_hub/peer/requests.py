@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from inspect import iscoroutine
 from typing import Any, Protocol
@@ -80,7 +80,7 @@ class Requests:
         self._tasks = tasks
         self._once = codec.acknowledges
         self._running: dict[Hashable, _Job] = {}
-        self._lane: deque[_Job] = deque()
+        self._lane: list[_Job] = []
         self._lane_is_busy = False
         self._replies: OrderedDict[int, str | bytes] = OrderedDict()
         self._replies_size = 0
@@ -186,7 +186,7 @@ class Requests:
         """Finish this ordered job, then those that came meanwhile, one after the other."""
         await self._finish(job, work)
         while self._lane:
-            job = self._lane.popleft()
+            job = self._lane.pop(0)
             _end_watch(job)
             next_work = self._begin(job.request, job.asked_on)
             if next_work is not None:
