@@ -143,7 +143,9 @@ MUTATIONS = (
         of="peer/requests.py",
     ),
     mutation(
-        "replies are not kept", ("            self._keep(seq, message)\n", "            pass\n"), of="peer/requests.py"
+        "replies are not kept",
+        ("            self._keep(request.seq, message)\n", "            pass\n"),
+        of="peer/requests.py",
     ),
     mutation(
         "a reply goes to a link that never asked",

@@ -244,8 +244,7 @@ class Framing(Protocol):
     `numbered` says whether the same events with other numbers are other frames.
     """
 
-    @property
-    def numbered(self) -> bool: ...
+    numbered: bool
 
     def frames(self, bodies: Sequence[Body], first: int) -> bytes:
         """Return the frames of these events, of which the first has number `first`."""
@@ -304,7 +303,7 @@ class _Spelling:
     """What all spellings share: messages are maps, or where `batches` also arrays of maps."""
 
     batches: ClassVar[bool]
-    numbered: ClassVar[bool]
+    numbered: bool
 
     def __init__(self) -> None:
         self._deflating: dict[Deflater, _Deflating] = {}
@@ -380,7 +379,7 @@ class _Compat(_Json):
     subprotocol: ClassVar[str | None] = None
     acknowledges: ClassVar[bool] = False
     batches: ClassVar[bool] = False
-    numbered: ClassVar[bool] = True
+    numbered: bool = True
 
     def let_go(self) -> None:
         # Recipients flushed one after the other are mostly owed the same events, and only their numbers differ: a
@@ -410,7 +409,7 @@ class _Batches(_Spelling):
     Recipients flushed one after the other are mostly owed the same events: they share what is written.
     """
 
-    numbered: ClassVar[bool] = False
+    numbered: bool = False
 
     def let_go(self) -> None:
         super().let_go()
