@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import Body, Framing
+from trio_hub.wire.codecs import COMPAT, Body, Framing
 
 __all__ = ["broadcast"]
 
@@ -25,8 +25,8 @@ def broadcast(bodies: Sequence[Body], size: int, connections: Sequence[Connectio
     The events are `size` together, and must be delivered, every one. Never waits.
     """
     behind: list[Connection] = []
-    framing: Framing | None = None
-    framed_at: int | None = None
+    framing: Framing = COMPAT  # what made `frames`, and the number of the first event in them; so far of none
+    framed_at = -1
     frames = b""
     for connection in connections:
         writer = connection.writer
@@ -37,7 +37,7 @@ def broadcast(bodies: Sequence[Body], size: int, connections: Sequence[Connectio
         if number is None:
             behind.append(connection)
             continue
-        if connection.framing is not framing or (number != framed_at and framing.numbered):
+        if framing is not connection.framing or (framing.numbered and number != framed_at):
             framing, framed_at = connection.framing, number
             frames = framing.frames(bodies, number)
         writer.write_through(frames)
