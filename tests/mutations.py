@@ -58,7 +58,7 @@ def mutation(name: str, *changes: tuple[str, str], of: str = OUTBOX) -> Mutation
 MUTATIONS = (
     mutation(
         "resume begins one event too late",
-        ("range(self.next_number - wanted)", "range(self.next_number - wanted - 1)"),
+        ("take_back(self.next_number - wanted)", "take_back(max(self.next_number - wanted - 1, 0))"),
     ),
     mutation(
         "resume refuses the oldest that is kept",
@@ -68,8 +68,8 @@ MUTATIONS = (
         "resume accepts a number never written",
         ("wanted <= self.next_number", "wanted <= self.next_number + 1"),
     ),
-    mutation("resume brings events back to front", ("self.owed[:0] = reversed(again)", "self.owed[:0] = again")),
-    mutation("resume puts events behind what is owed", ("self.owed[:0] = reversed(again)", "self.owed += again[::-1]")),
+    mutation("resume brings events back to front", ("self.owed[:0] = again", "self.owed[:0] = again[::-1]")),
+    mutation("resume puts events behind what is owed", ("self.owed[:0] = again", "self.owed += again")),
     mutation(
         "resume repeats what is volatile",
         ("or any(body.delivery is not MUST for body in again)", "and False"),
@@ -81,11 +81,11 @@ MUTATIONS = (
     ),
     mutation(
         "an acknowledgement trims one too many",
-        ("range(number - self.first_kept + 1)", "range(min(number - self.first_kept + 2, len(self._kept)))"),
+        ("max(number - self.first_kept + 1, 0)", "max(min(number - self.first_kept + 2, self._kept.count), 0)"),
     ),
     mutation(
         "an acknowledgement trims one too few",
-        ("range(number - self.first_kept + 1)", "range(number - self.first_kept)"),
+        ("max(number - self.first_kept + 1, 0)", "max(number - self.first_kept, 0)"),
     ),
     mutation(
         "an acknowledgement of the next event is taken",
@@ -93,7 +93,7 @@ MUTATIONS = (
     ),
     mutation(
         "what is kept does not count against the bound",
-        ("self._owed_size + self._kept_size + size > options.size", "self._owed_size + size > options.size"),
+        ("self._owed_size + self._kept.size + size > options.size", "self._owed_size + size > options.size"),
     ),
     mutation(
         "one event more than the bound",
@@ -105,7 +105,7 @@ MUTATIONS = (
     ),
     mutation(
         "the oldest is forgotten one too early",
-        ("while len(kept) > options.kept_count", "while len(kept) >= options.kept_count"),
+        ("surplus(self._options.kept_count,", "surplus(self._options.kept_count - 1,"),
     ),
     mutation("an event overtakes what is owed", ("        if self.owed:\n            return None\n", "")),
     mutation("a newer event replaces one that is written", ("            self._droppable.written(taken)\n", "")),

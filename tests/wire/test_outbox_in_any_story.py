@@ -20,6 +20,7 @@ from trio_hub.delivery import MUST, expires, latest, volatile
 from trio_hub.errors import PeerFault
 from trio_hub.options import OutboxOptions
 from trio_hub.wire.codecs import Body
+from trio_hub.wire.kept import Run
 from trio_hub.wire.outbox import Fate, Offer, Outbox, OutboxStatistics
 
 # Sizes are whole units, so that bounds are often met exactly; now and then they are missed by one byte.
@@ -130,7 +131,7 @@ class AcknowledgedOutbox(RuleBasedStateMachine):
         may = not self.owed and self.fits(len(some), size)
         if self.acknowledged:
             may = may and len(kept) + len(some) <= options.kept_count and size_of(kept) + size <= options.kept_size
-        number = self.outbox.pass_on(some, size)
+        number = self.outbox.pass_on(Run(some))
         assert number == (len(self.numbered) if may else None)
         if may:
             self.write(some)

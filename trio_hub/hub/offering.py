@@ -16,6 +16,7 @@ from trio_hub.options import HubOptions
 from trio_hub.peer.broadcast import broadcast
 from trio_hub.peer.connection import Connection
 from trio_hub.wire.codecs import Body, Tally
+from trio_hub.wire.kept import Run
 from trio_hub.wire.outbox import Offer
 
 __all__ = ["Offering", "Touched"]
@@ -64,29 +65,24 @@ class Offering:
         """
         if burst[0].editing is not None:
             return partial(self._offer_edited, burst[0], burst[0].editing)
-        bodies = [publication.body for publication in burst]
-        size = sum([body.size for body in bodies])
+        run = Run([publication.body for publication in burst])
         if not all(publication.is_plain for publication in burst):
             return partial(self._offer_each, burst)
-        if is_alone and size <= self._piece_size:
-            return partial(self._offer_straight, burst, bodies, size)
-        return partial(self._offer_plain, burst, bodies, size)
+        if is_alone and run.size <= self._piece_size:
+            return partial(self._offer_straight, burst, run)
+        return partial(self._offer_plain, burst, run)
 
-    def _offer_straight(
-        self, burst: list[Publication], bodies: list[Body], size: int, recipients: list[Connection]
-    ) -> list[Connection]:
+    def _offer_straight(self, burst: list[Publication], run: Run, recipients: list[Connection]) -> list[Connection]:
         """Write all to every recipient who keeps up; the others are offered it."""
-        behind = broadcast(bodies, size, recipients)
+        behind = broadcast(run, recipients)
         for publication in burst:
             publication.offered += len(recipients) - len(behind)
-        return self._offer_plain(burst, bodies, size, behind)
+        return self._offer_plain(burst, run, behind)
 
-    def _offer_plain(
-        self, burst: list[Publication], bodies: list[Body], size: int, recipients: list[Connection]
-    ) -> list[Connection]:
+    def _offer_plain(self, burst: list[Publication], run: Run, recipients: list[Connection]) -> list[Connection]:
         """Offer all to every recipient: one call for each recipient, not for each event."""
         here = [connection for connection in recipients if not connection.has_ended]
-        full = [connection for connection in here if not connection.outbox.offer_all(bodies, size)]
+        full = [connection for connection in here if not connection.outbox.offer_all(run.bodies, run.size)]
         for publication in burst:
             publication.offered += len(here) - len(full)
         self._offer_each(burst, full)

@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import COMPAT, Body, Framing
+from trio_hub.wire.codecs import COMPAT, Framing
+from trio_hub.wire.kept import Run
 
 __all__ = ["broadcast"]
 
 
-def broadcast(bodies: Sequence[Body], size: int, connections: Sequence[Connection]) -> list[Connection]:
+def broadcast(run: Run, connections: Sequence[Connection]) -> list[Connection]:
     """Write events to every one of these who keeps up; return the others, for whom nothing is changed.
 
-    The events are `size` together, and must be delivered, every one. Never waits.
+    The events must be delivered, every one. Never waits.
     """
     behind: list[Connection] = []
     framing: Framing = COMPAT  # what made `frames`, and the number of the first event in them; so far of none
@@ -33,12 +34,12 @@ def broadcast(bodies: Sequence[Body], size: int, connections: Sequence[Connectio
         if writer is None or not writer.is_idle:
             behind.append(connection)
             continue
-        number = connection.outbox.pass_on(bodies, size)
+        number = connection.outbox.pass_on(run)
         if number is None:
             behind.append(connection)
             continue
         if framing is not connection.framing or (framing.numbered and number != framed_at):
             framing, framed_at = connection.framing, number
-            frames = framing.frames(bodies, number)
+            frames = framing.frames(run.bodies, number)
         writer.write_through(frames)
     return behind

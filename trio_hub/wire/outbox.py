@@ -23,8 +23,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import attrs
 
@@ -34,6 +34,7 @@ from trio_hub.messages import CloseCode
 from trio_hub.options import OutboxOptions
 from trio_hub.wire.codecs import Body
 from trio_hub.wire.droppable import Droppable
+from trio_hub.wire.kept import Kept, Run
 
 __all__ = ["Fate", "Heed", "Offer", "Outbox", "OutboxStatistics"]
 
@@ -88,7 +89,6 @@ class Outbox:
         "_droppable",
         "_dropped",
         "_kept",
-        "_kept_size",
         "_options",
         "_owed_size",
         "_watched",
@@ -111,8 +111,7 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget everything, the hello too: the connection is gone. Everything that was watched is lost."""
-        self._kept: deque[Body] = deque()
-        self._kept_size = 0
+        self._kept = Kept()
         self.owed: list[Body] = []
         self._owed_size = 0
         self._droppable: Droppable | None = None  # where nothing owed may be dropped
@@ -128,17 +127,17 @@ class Outbox:
     @property
     def first_kept(self) -> int:
         """The lowest number a client can resume at."""
-        return self.next_number - len(self._kept)
+        return self.next_number - self._kept.count
 
     @property
     def size(self) -> int:
         """Bytes of all that is held, as if no event were shared."""
-        return self._owed_size + self._kept_size
+        return self._owed_size + self._kept.size
 
     @property
     def holds_more_than_a_hello(self) -> bool:
         """Whether there is anything that could be forgotten for the sake of others."""
-        return len(self.owed) + len(self._kept) > 1
+        return len(self.owed) + self._kept.count > 1
 
     @property
     def untouched(self) -> bool:
@@ -152,8 +151,8 @@ class Outbox:
         return OutboxStatistics(
             owed_count=len(self.owed) - dead,
             owed_size=self._owed_size - dead_size,
-            kept_count=len(self._kept),
-            kept_size=self._kept_size,
+            kept_count=self._kept.count,
+            kept_size=self._kept.size,
             next_number=self.next_number,
             dropped=self._dropped,
         )
@@ -201,8 +200,8 @@ class Outbox:
         """Whether so much more may be owed; where it may not, what is least missed goes first."""
         options = self._options
         while (
-            self._owed_size + self._kept_size + size > options.size
-            or len(self.owed) + len(self._kept) + count > options.count
+            self._owed_size + self._kept.size + size > options.size
+            or len(self.owed) + self._kept.count + count > options.count
         ):
             if not self._make_room():
                 return False
@@ -259,22 +258,21 @@ class Outbox:
 
     # -- writing
 
-    def pass_on(self, bodies: Sequence[Body], size: int) -> int | None:
-        """Owe all of `bodies` and take them in one go, where nothing else is owed; return the number of the first.
+    def pass_on(self, run: Run) -> int | None:
+        """Owe these events and take them in one go, where nothing else is owed; return the number of the first.
 
-        They are `size` together and must be delivered, every one. None, and nothing is changed, where something is
-        owed or the bounds do not allow it.
+        They must be delivered, every one. None, and nothing is changed, where something is owed or the bounds do not
+        allow it.
         """
         if self.owed:
             return None
         kept, options, first = self._kept, self._options, self.next_number
-        held, held_size = len(kept) + len(bodies), self._kept_size + size
-        fits = held <= options.kept_count and held_size <= options.kept_size
-        if held > options.count or held_size > options.size or (self._acknowledged and not fits):
+        count, size = kept.count + run.count, kept.size + run.size
+        fits = count <= options.kept_count and size <= options.kept_size
+        if count > options.count or size > options.size or (self._acknowledged and not fits):
             return None
-        kept += bodies
-        self._kept_size = held_size
-        self.next_number = first + len(bodies)
+        kept.append(run)
+        self.next_number = first + run.count
         if not fits:
             self._forget_oldest()
         return first
@@ -288,15 +286,15 @@ class Outbox:
             self._sweep()
         taken, kept, options = self.owed, self._kept, self._options
         size = self._owed_size
-        fits = len(kept) + len(taken) <= options.kept_count and self._kept_size + size <= options.kept_size
+        fits = kept.count + len(taken) <= options.kept_count and kept.size + size <= options.kept_size
         if size <= most and (fits or not self._acknowledged):  # the common case: everything, without a loop
             self.owed = []
         else:
             taken = self._choose(most)
             size = sum([body.size for body in taken])
-        kept += taken
+        if taken:
+            kept.append(Run(taken, size))
         self._owed_size -= size
-        self._kept_size += size
         self.next_number += len(taken)
         if self._droppable is not None:
             self._droppable.written(taken)
@@ -313,11 +311,11 @@ class Outbox:
         owed, options = self.owed, self._options
         count, room = len(owed), options.size
         if self._acknowledged:
-            count = min(count, options.kept_count - len(self._kept))
-            room = options.kept_size - self._kept_size
+            count = min(count, options.kept_count - self._kept.count)
+            room = options.kept_size - self._kept.size
         chosen = size = 0
         while chosen < count and size < most:
-            if size + owed[chosen].size > room and (chosen or self._kept):
+            if size + owed[chosen].size > room and (chosen or self._kept.count):
                 break
             size += owed[chosen].size
             chosen += 1
@@ -326,12 +324,13 @@ class Outbox:
         return taken
 
     def _forget_oldest(self) -> None:
-        kept, options = self._kept, self._options
-        while len(kept) > options.kept_count or (self._kept_size > options.kept_size and len(kept) > 1):
-            body = kept.popleft()
-            self._kept_size -= body.size
-            if self._watched:
-                self._settle(body, Fate.FORGOTTEN)
+        self._forget(self._kept.surplus(self._options.kept_count, self._options.kept_size), Fate.FORGOTTEN)
+
+    def _forget(self, count: int, fate: Fate) -> None:
+        if self._watched:
+            for body in islice(self._kept, count):
+                self._settle(body, fate)
+        self._kept.forget(count)
 
     # -- what the client says
 
@@ -342,12 +341,7 @@ class Outbox:
         """
         if number >= self.next_number:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"event {number} is acknowledged, but was not sent")
-        kept = self._kept
-        handled = [kept.popleft() for _ in range(number - self.first_kept + 1)]
-        self._kept_size -= sum([body.size for body in handled])
-        if self._watched:
-            for body in handled:
-                self._settle(body, Fate.ACKNOWLEDGED)
+        self._forget(max(number - self.first_kept + 1, 0), Fate.ACKNOWLEDGED)
 
     def resume(self, wanted: int) -> bool:
         """Go on at number `wanted`: move the cursor back so that it is written next, but for what is volatile.
@@ -356,13 +350,12 @@ class Outbox:
         """
         if not self.first_kept <= wanted <= self.next_number:
             return False
-        again = [self._kept.pop() for _ in range(self.next_number - wanted)]
-        size = sum([body.size for body in again])
-        self._kept_size -= size
-        self._owed_size += size
+        kept_size = self._kept.size
+        again = self._kept.take_back(self.next_number - wanted)
+        self._owed_size += kept_size - self._kept.size
         self.next_number = wanted
         self._sweep()
-        self.owed[:0] = reversed(again)
+        self.owed[:0] = again
         if self._droppable is not None or any(body.delivery is not MUST for body in again):
             self._droppable = Droppable(self.owed)
             self._drop([body for body in self.owed if body.delivery.volatile])
