@@ -13,13 +13,14 @@ from benchmarks import plot
 from benchmarks.contenders import PACKAGES
 from benchmarks.load.raw import open_files
 from benchmarks.report import Report, as_markdown, machine, owed_table
-from benchmarks.scenarios import echo, fan_out, requests
+from benchmarks.scenarios import echo, fan_out, requests, topic
 from benchmarks.settings import QUICK, Settings
 
 SCENARIOS: dict[str, Callable[[Settings], Report]] = {
     "fan_out": fan_out.run,
     "echo": echo.run,
     "requests": requests.run,
+    "topic": topic.run,
 }
 
 

@@ -18,9 +18,11 @@ __all__ = [
     "READ_SIZE",
     "FrameCounter",
     "Trouble",
+    "frame_size",
     "masked",
     "open_files",
     "opening_from",
+    "payload_of",
     "read_frame",
     "run",
     "upgrade",
@@ -92,7 +94,7 @@ def upgrade(port: int, opening: Opening) -> tuple[socket.socket, bytes]:
 
 def read_frame(link: socket.socket, data: bytes) -> tuple[bytes, bytes]:
     """Wait for a whole frame that begins with `data`; return it, and what came behind it."""
-    while (size := _frame_size(data)) > len(data):
+    while (size := frame_size(data)) > len(data):
         data += _more(link)
     return data[:size], data[size:]
 
@@ -104,12 +106,17 @@ def _more(link: socket.socket) -> bytes:
     return data
 
 
-def _frame_size(data: bytes) -> int:
+def frame_size(data: bytes) -> int:
     """Return the size of the whole frame that begins here: of 4 bytes at least, to have its own size read."""
     if len(data) < 4:
         return 4
     size = data[1] & 0x7F
     return size + 2 if size < 126 else int.from_bytes(data[2:4], "big") + 4
+
+
+def payload_of(frame: bytes) -> bytes:
+    """Return what a whole frame of a server carries: of less than 64 KiB, as all that we look into."""
+    return frame[2 if frame[1] < 126 else 4 :]
 
 
 def masked(payload: bytes, *, opcode: int = 0x1) -> bytes:

@@ -54,7 +54,7 @@ class Round:
 
 
 class Contest:
-    """A server with all its links, ready for rounds. `burst` is how many messages are published in one go."""
+    """A `server` with all its links, ready for rounds. `burst` is how many messages are published in one go."""
 
     def __init__(
         self, contender: Contender, size: int, links: int, burst: int, stack: ExitStack, settings: Settings
@@ -67,8 +67,8 @@ class Contest:
         self._seconds = settings.seconds
         self._messages = _whole_bursts(TRIAL / links, burst)
         self._played = 0
-        self._server = stack.enter_context(Program(contender.program(size, profile=kept)))
-        facts = self._server.facts
+        self.server = stack.enter_context(Program(contender.program(size, profile=kept)))
+        facts = self.server.facts
         words = facts["port"], json.dumps(attrs.asdict(contender.opening)), links
         count = facts.get("unit", 0), facts.get("ack", "-")
         self._sink = stack.enter_context(Program(python("benchmarks.load.sink", *words, *count), within=PATIENCE))
@@ -76,11 +76,11 @@ class Contest:
     def play(self) -> Round:
         """Have messages published, and wait for the last byte of the last."""
         messages = self._messages
-        wanted = self._server.ask("size", messages)["units"] * self._links
+        wanted = self.server.ask("size", messages)["units"] * self._links
         self._sink.tell("take", wanted, PATIENCE)
-        begun = self._server.ask("publish", messages, self._burst)
+        begun = self.server.ask("publish", messages, self._burst)
         ended = self._sink.listen(PATIENCE + 5)
-        cpu = self._server.ask("cpu")["cpu"] - begun["cpu"]
+        cpu = self.server.ask("cpu")["cpu"] - begun["cpu"]
         round = Round(messages * self._links, ended["ended"] - begun["begun"], cpu, ended["cpu"], ended["bytes"])
         if not self._played:
             self._messages = _whole_bursts(round.rate * self._seconds / self._links, self._burst)
