@@ -1,0 +1,40 @@
+"""Clients of python-socketio that are cut; it connects again, and recovers nothing. See `benchmarks.load.hearing`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import socketio
+
+from benchmarks.load.hearing import RETRY, Hearing, conclude, ports
+from benchmarks.load.raw import open_files, run
+
+_OPTIONS = {"reconnection_delay": RETRY / 2, "reconnection_delay_max": RETRY, "randomization_factor": 0.5}
+
+
+async def _open(port: int, hearing: Hearing) -> socketio.AsyncClient:
+    client = socketio.AsyncClient(handle_sigint=False, **_OPTIONS)
+    client.on("tick", hearing.hear)
+    await client.connect(f"http://127.0.0.1:{port}", transports=["websocket"])
+    hearing.connected = True
+    return client
+
+
+async def _main() -> None:
+    hearings = [Hearing() for _ in ports()]
+    opening = [_open(port, hearing) for port, hearing in zip(ports(), hearings, strict=True)]
+    clients = await asyncio.gather(*opening)
+    await conclude(hearings)
+    for client in clients:
+        await client.shutdown()
+
+
+def main() -> None:
+    open_files()
+    logging.disable()
+    asyncio.run(_main())
+
+
+if __name__ == "__main__":
+    run(main)

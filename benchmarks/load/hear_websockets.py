@@ -1,0 +1,48 @@
+"""Clients of `websockets` that are cut: its loop that connects again. See `benchmarks.load.hearing`."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from benchmarks.load.hearing import RETRY, Hearing, conclude, ports
+from benchmarks.load.raw import open_files, run
+
+
+def _delays() -> Iterator[float]:
+    return itertools.repeat(RETRY / 2)
+
+
+async def _stay(port: int, hearing: Hearing) -> None:
+    async for websocket in connect(f"ws://127.0.0.1:{port}/", reconnect_delays=_delays, proxy=None):
+        hearing.connected = True
+        try:
+            async for message in websocket:
+                hearing.hear(json.loads(message)["n"])
+        except ConnectionClosed:
+            continue
+
+
+async def _main() -> None:
+    hearings = [Hearing() for _ in ports()]
+    tasks = [asyncio.create_task(_stay(port, hearing)) for port, hearing in zip(ports(), hearings, strict=True)]
+    await conclude(hearings)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def main() -> None:
+    open_files()
+    logging.disable()
+    asyncio.run(_main())
+
+
+if __name__ == "__main__":
+    run(main)
