@@ -13,7 +13,7 @@ from benchmarks import plot
 from benchmarks.contenders import PACKAGES
 from benchmarks.load.raw import open_files
 from benchmarks.report import Report, as_markdown, machine, owed_table
-from benchmarks.scenarios import cuts, echo, fan_out, requests, topic
+from benchmarks.scenarios import compression, cuts, echo, fan_out, requests, topic
 from benchmarks.settings import QUICK, Settings
 
 SCENARIOS: dict[str, Callable[[Settings], Report]] = {
@@ -22,6 +22,7 @@ SCENARIOS: dict[str, Callable[[Settings], Report]] = {
     "requests": requests.run,
     "topic": topic.run,
     "cuts": cuts.run,
+    "compression": compression.run,
 }
 
 

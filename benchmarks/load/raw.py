@@ -17,6 +17,7 @@ from benchmarks.conversation import answer
 __all__ = [
     "READ_SIZE",
     "FrameCounter",
+    "MessageCounter",
     "Trouble",
     "frame_size",
     "masked",
@@ -30,6 +31,7 @@ __all__ = [
 
 READ_SIZE = 256 * 1024
 PATIENCE = 20.0  # s, for one upgrade
+_FIN_AND_RSV1 = 0xC0
 
 
 class Trouble(Exception):
@@ -106,7 +108,7 @@ def _more(link: socket.socket) -> bytes:
     return data
 
 
-def frame_size(data: bytes) -> int:
+def frame_size(data: bytes | bytearray) -> int:
     """Return the size of the whole frame that begins here: of 4 bytes at least, to have its own size read."""
     if len(data) < 4:
         return 4
@@ -170,3 +172,40 @@ class FrameCounter:
         if at < size:
             self._begun = bytes(buffer[at:size])
         return units
+
+
+class MessageCounter:
+    """Counts the messages of one link that are there to their last byte, where each is one frame and is compressed.
+
+    How large they are nobody knows before. The first is looked at: `Trouble` where it is not compressed.
+    """
+
+    __slots__ = ("_begun", "_is_first", "_missing")
+
+    def __init__(self) -> None:
+        self._missing = 0  # bytes of the last frame that are still to come
+        self._begun = b""  # a head that is not all there
+        self._is_first = True
+
+    def feed(self, buffer: bytes | bytearray, size: int) -> int:
+        """Return how many messages end in the first `size` bytes of this read."""
+        if self._begun:
+            buffer = self._begun + buffer[:size]
+            size, self._begun = len(buffer), b""
+        at = self._missing
+        messages = 1 if 0 < at <= size else 0
+        while at + 4 <= size:
+            if self._is_first:
+                self._check(buffer[at])
+            at += frame_size(buffer[at : at + 4])
+            if at <= size:
+                messages += 1
+        self._missing = max(at - size, 0)
+        if at < size:
+            self._begun = bytes(buffer[at:size])
+        return messages
+
+    def _check(self, byte: int) -> None:
+        self._is_first = False
+        if byte & 0xF0 != _FIN_AND_RSV1:
+            raise Trouble("a message was not compressed, or not in one frame")

@@ -6,7 +6,8 @@ waking a process on this one is not the server's work, but costs it more than al
     python -m benchmarks.load.sink PORT OPENING LINKS UNIT ACK
 
 Opens LINKS links, and answers. Then ``take WANTED SECONDS`` counts until so much has come on all links together, and
-answers when that was, and what it cost. With a UNIT of 0 that is bytes, frame heads included; else see `FrameCounter`.
+answers when that was, and what it cost. With a UNIT of 0 that is bytes, frame heads included; with ``compressed`` see
+`MessageCounter`, else `FrameCounter`.
 ACK says how events are acknowledged, ``json`` or ``cbor``, 256 at a time as our client does it; ``-`` for not at all.
 """
 
@@ -17,11 +18,22 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cbor2
 
 from benchmarks.conversation import answer, next_command
-from benchmarks.load.raw import READ_SIZE, FrameCounter, Trouble, masked, open_files, opening_from, run, upgrade
+from benchmarks.load.raw import (
+    READ_SIZE,
+    FrameCounter,
+    MessageCounter,
+    Trouble,
+    masked,
+    open_files,
+    opening_from,
+    run,
+    upgrade,
+)
 
 ACK_EVERY = 256
 NAP = 0.001  # s
@@ -35,9 +47,10 @@ ACKS: dict[str, Callable[[int], bytes]] = {
 class Sink:
     """Takes what comes on all its links. `counts` are events, where they are acknowledged by `ack`."""
 
-    def __init__(self, links: list[socket.socket], unit: int, ack: Callable[[int], bytes] | None) -> None:
+    def __init__(self, links: list[socket.socket], unit: str, ack: Callable[[int], bytes] | None) -> None:
         self._links = {link.fileno(): link for link in links}
-        self._counters = {fd: FrameCounter(unit) for fd in self._links} if unit else None
+        count = _counting(unit)
+        self._counters = None if count is None else {fd: count() for fd in self._links}
         self._ack = ack
         self._counts = dict.fromkeys(self._links, 0)
         self._ack_at = dict.fromkeys(self._links, ACK_EVERY)
@@ -82,13 +95,20 @@ class Sink:
             self._ack_at[fd] = count + ACK_EVERY
 
 
+def _counting(unit: str) -> Callable[[], FrameCounter | MessageCounter] | None:
+    """Return what makes the counter of one link; None where bytes are counted."""
+    if unit == "compressed":
+        return MessageCounter
+    return partial(FrameCounter, int(unit)) if int(unit) else None
+
+
 def main() -> None:
     port, opening, count, unit, ack = sys.argv[1:]
     open_files()
     opened = [upgrade(int(port), opening_from(opening)) for _ in range(int(count))]
     if any(data for _, data in opened):
         raise Trouble("more came than the greetings")
-    sink = Sink([link for link, _ in opened], int(unit), ACKS.get(ack))
+    sink = Sink([link for link, _ in opened], unit, ACKS.get(ack))
     answer(links=len(opened))
     while words := next_command():
         _, wanted, seconds = words

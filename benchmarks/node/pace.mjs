@@ -9,12 +9,12 @@ const MOST_OWED = 64 * 1024;
 const PAUSE = 1; // ms
 
 // Do as told on stdin, until there is nothing more; then end the process. `say` sends one message of `size` bytes to
-// everybody, `mostOwed` is how many bytes wait in our memory for the link for which the most wait.
-export async function obey(say, mostOwed, size) {
-    const frame = size + (size < 126 ? 2 : 4);
+// everybody, `mostOwed` is how many bytes wait in our memory for the link for which the most wait. `unit` is what a
+// message is to a sink.
+export async function obey(say, mostOwed, size, unit = size + (size < 126 ? 2 : 4)) {
     for await (const [command, ...numbers] of commands()) {
         if (command === 'size') {
-            answer({ units: Number(numbers[0]) * frame });
+            answer({ units: Number(numbers[0]) * unit });
         } else if (command === 'publish') {
             answer({ begun: now(), cpu: cpuTime() });
             await publish(say, mostOwed, size, ...numbers.map(Number));

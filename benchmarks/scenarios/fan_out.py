@@ -54,10 +54,21 @@ class Round:
 
 
 class Contest:
-    """A `server` with all its links, ready for rounds. `burst` is how many messages are published in one go."""
+    """A `server` with all its links, ready for rounds. `burst` is how many messages are published in one go.
+
+    The first round has about `trial` deliveries.
+    """
 
     def __init__(
-        self, contender: Contender, size: int, links: int, burst: int, stack: ExitStack, settings: Settings
+        self,
+        contender: Contender,
+        size: int,
+        links: int,
+        burst: int,
+        stack: ExitStack,
+        settings: Settings,
+        *,
+        trial: int = TRIAL,
     ) -> None:
         kept = None
         if settings.profile is not None:
@@ -65,7 +76,7 @@ class Contest:
         self._links = links
         self._burst = burst
         self._seconds = settings.seconds
-        self._messages = _whole_bursts(TRIAL / links, burst)
+        self._messages = _whole_bursts(trial / links, burst)
         self._played = 0
         self.server = stack.enter_context(Program(contender.program(size, profile=kept)))
         facts = self.server.facts

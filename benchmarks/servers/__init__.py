@@ -8,14 +8,18 @@ MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu`
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 
-__all__ = ["ECHO", "FAN_OUT", "REQUESTS"]
+__all__ = ["ECHO", "FAN_OUT", "REQUESTS", "chats"]
 
 _HUB = "benchmarks.servers.hub"
 _OURS = "/ws?topics=bench"
 _ASKED = "benchmarks.servers.requests_hub"
 _SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
+_DEFLATE = "permessage-deflate; client_max_window_bits"
+"""What browsers offer."""
 _NATS = Opening(greetings=2, said='CONNECT {"verbose":false}\r\nSUB bench 1\r\nPING\r\n')
 
 
@@ -76,3 +80,24 @@ REQUESTS = (
     Contender("ws/node", needs=["node:ws"], command=_node("ws_requests.mjs")),
     Contender("socket.io/node", needs=["node:socket.io"], opening=_SOCKET_IO, command=_node("socketio_requests.mjs")),
 )
+
+
+def chats(file: Path) -> tuple[Contender, ...]:
+    """Return who has a fan-out with compression, of the messages in this file; and ours without, to compare."""
+    compat, v1 = Opening(_OURS, "-", 1, "", _DEFLATE), Opening(_OURS, "trio-hub.v1.json", 1, "", _DEFLATE)
+    ours, theirs = "benchmarks.servers.chat_hub", Opening(extensions=_DEFLATE)
+    return (
+        Contender("trio_hub compat", ours, [file, "compat", "compressed"], opening=compat),
+        Contender("trio_hub v1.json", ours, [file, "v1.json", "compressed"], opening=v1),
+        Contender("trio_hub v1.json, plain", ours, [file, "v1.json", "plain"], opening=v1),
+        Contender("websockets/uvloop", "benchmarks.servers.chat_websockets", [file], ["websockets", "uvloop"], theirs),
+        Contender("aiohttp/uvloop", "benchmarks.servers.chat_aiohttp", [file], ["aiohttp", "uvloop"], theirs),
+        Contender("ws/node", words=[file], needs=["node:ws"], opening=theirs, command=_node("ws_chat.mjs")),
+        Contender(
+            "Bun",
+            words=[file],
+            needs=["node:bun", f"node:{BUN}"],
+            opening=theirs,
+            command=_bun("bun_chat.mjs"),
+        ),
+    )

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import cbor2
 import trio
@@ -21,6 +23,13 @@ from trio_hub import Event, HubOptions, LinkOptions, Reach, Server, topic
 
 TOPIC = "bench"
 SILENCE = 3600.0  # s, until a ping, which would be counted as part of an event
+
+FACTS: dict[str, Callable[[int], dict[str, object]]] = {
+    "compat": lambda size: {},
+    "v1.json": lambda size: {"unit": size + 1, "ack": "json"},  # a batch has a comma behind each event but the last
+    "v1.cbor": lambda size: {"unit": size, "ack": "cbor"},
+}
+"""How a sink takes events of so many bytes."""
 
 
 def event_of(size: int, spelling: str) -> Event:
@@ -34,18 +43,18 @@ def event_of(size: int, spelling: str) -> Event:
 
 
 class FanOut:
-    """Publishes events of one size to one topic."""
+    """Publishes events of one size to one topic. A sink counts bytes, or else messages."""
 
-    def __init__(self, size: int, spelling: str) -> None:
-        self.server = Server(options=HubOptions(link=LinkOptions(ping_interval=SILENCE)))
-        self._event = event_of(size, spelling)
+    def __init__(self, events: Iterator[Event], size: int, *, in_bytes: bool, link: LinkOptions) -> None:
+        self.server = Server(options=HubOptions(link=link))
+        self._events = events
         self._size = size
-        self._numbered = spelling == "compat"
+        self._in_bytes = in_bytes
         self._published = 0
 
     def size_of_next(self, messages: int) -> int:
-        """Return how much the next events are on one link: bytes with frame heads and numbers, or events for v1."""
-        if not self._numbered:
+        """Return how much the next events are on one link: bytes with frame heads and compat's numbers, or events."""
+        if not self._in_bytes:
             return messages
         first = self._published + 1
         sizes = [self._size + len(f',"seq":{number}') for number in range(first, first + messages)]
@@ -53,11 +62,11 @@ class FanOut:
 
     async def publish(self, messages: int, burst: int) -> None:
         """Publish, and go on when the burst was offered to everybody; wait where somebody is owed much."""
-        looked, hub, event, to = 0, self.server.hub, self._event, topic(TOPIC)
+        looked, hub, events, to = 0, self.server.hub, self._events, topic(TOPIC)
         for done in range(0, messages, burst):
             for _ in range(burst - 1):
-                hub.publish_nowait(event, to=to)
-            await hub.publish(event, to=to, wait_for=Reach.OFFERED)
+                hub.publish_nowait(next(events), to=to)
+            await hub.publish(next(events), to=to, wait_for=Reach.OFFERED)
             if (done - looked) * self._size >= LOOK_AFTER:
                 looked = done
                 while self._most_owed() > MOST_OWED:  # noqa: ASYNC110 - the same for every server, see `pace`
@@ -69,19 +78,12 @@ class FanOut:
         return max(each.outbox.statistics().owed_size for each in self.server.hub.roster.select(topic(TOPIC)))
 
 
-async def main(size: int, spelling: str) -> None:
-    fan_out = FanOut(size, spelling)
+async def serve(fan_out: FanOut, **facts: object) -> None:
+    """Serve, and do as told on stdin; `facts` are for the sink."""
     open_files()
     async with trio.open_nursery() as tasks:
         listeners = await tasks.start(fan_out.server.serve, "127.0.0.1", 0)
-        port = listeners[0].socket.getsockname()[1]
-        match spelling:
-            case "compat":
-                answer(port=port)
-            case "v1.json":
-                answer(port=port, unit=size + 1, ack="json")  # a batch has a comma behind each event but the last
-            case "v1.cbor":
-                answer(port=port, unit=size, ack="cbor")
+        answer(port=listeners[0].socket.getsockname()[1], **facts)
         while words := await trio.to_thread.run_sync(next_command):
             match words:
                 case ["size", messages]:
@@ -92,6 +94,11 @@ async def main(size: int, spelling: str) -> None:
                 case ["cpu"]:
                     answer(cpu=time.process_time())
         tasks.cancel_scope.cancel()
+
+
+async def main(size: int, spelling: str) -> None:
+    events, link = repeat(event_of(size, spelling)), LinkOptions(ping_interval=SILENCE)
+    await serve(FanOut(events, size, in_bytes=spelling == "compat", link=link), **FACTS[spelling](size))
 
 
 if __name__ == "__main__":

@@ -30,14 +30,15 @@ class HasBuffer(Protocol):
     def get_write_buffer_size(self) -> int: ...
 
 
-async def obey(say: Say, transports: Callable[[], Iterable[HasBuffer]], size: int) -> None:
-    """Do as told on stdin, on an asyncio loop. Messages have `size` bytes."""
+async def obey(say: Say, transports: Callable[[], Iterable[HasBuffer]], size: int, *, unit: int | None = None) -> None:
+    """Do as told on stdin, on an asyncio loop. Messages have `size` bytes, and are `unit` to a sink: not said, those
+    and their frame's head."""
     while words := await asyncio.to_thread(next_command):
         if words[0] == "publish":
             answer(begun=time.monotonic(), cpu=time.process_time())
             await _publish(say, transports, size, *map(int, words[1:]))
         else:
-            _answer_at_once(words, size)
+            _answer_at_once(words, _framed(size) if unit is None else unit)
 
 
 async def _publish(
@@ -66,12 +67,16 @@ async def obey_on_trio(say: Callable[[], Awaitable[None]], size: int) -> None:
                     await say()
                 await trio.lowlevel.checkpoint()
         else:
-            _answer_at_once(words, size)
+            _answer_at_once(words, _framed(size))
 
 
-def _answer_at_once(words: Sequence[str], size: int) -> None:
+def _framed(size: int) -> int:
+    return size + (2 if size < 126 else 4)
+
+
+def _answer_at_once(words: Sequence[str], unit: int) -> None:
     match words:
         case ["size", messages]:
-            answer(units=int(messages) * (size + (2 if size < 126 else 4)))
+            answer(units=int(messages) * unit)
         case ["cpu"]:
             answer(cpu=time.process_time())
