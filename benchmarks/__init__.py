@@ -9,6 +9,9 @@ load/            the other ends of their links: cheap, so that they are not what
 contenders.py    who can be measured, and what has to be installed for that
 contest.py       rounds in which all take part
 round_trips.py   what is asked and answered, for scenarios that measure it
+fairness.py      how long others wait while very many are told something
+index.py         the index of a hub, alone
+chat.py          messages that look like people's
 conversation.py  how these processes talk to the one that started them
 report.py        medians, ratios, Markdown, JSON
 plot.py          the same as a picture

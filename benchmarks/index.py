@@ -13,7 +13,7 @@ from statistics import median
 
 import attrs
 
-from trio_hub import Target, topic
+from trio_hub import topic
 from trio_hub.hub.index import Index
 
 __all__ = ["CALLS", "LARGE", "SMALL", "IndexCosts", "measure"]
@@ -37,7 +37,7 @@ IndexCosts = dict[int, dict[str, float]]
 """By number of subscriptions and call: microseconds each."""
 
 
-def measure(rounds: int, sizes: Sequence[int] = (SMALL, LARGE)) -> IndexCosts:
+def measure(rounds: int, sizes: Sequence[int]) -> IndexCosts:
     """Return the medians over so many rounds, after a trial; all sizes take part in each."""
     samples = {size: Sample(size) for size in sizes}
     played: dict[int, list[dict[str, float]]] = {size: [] for size in sizes}
@@ -59,29 +59,32 @@ class Sample:
             self._index.add(member)
             self._index.subscribe(member, f"topic{number // _SHARE}")
         draw = random.Random(1)
-        self._drawn = draw.choices(range(subscriptions // _SHARE), k=_DRAWN)
-        self._members = draw.sample(members, min(_DRAWN, subscriptions))
+        topics = subscriptions // _SHARE
+        drawn = draw.sample(range(subscriptions), min(_DRAWN, subscriptions))
+        self._members = [members[number] for number in drawn]
+        self._topics = [f"topic{(number // _SHARE + 1) % topics}" for number in drawn]  # of each, one it is not in
+        self._targets = [topic(name) for name in self._topics]
 
     def play(self) -> dict[str, float]:
         """Return what one of each call costs, in microseconds."""
-        targets = [topic(f"topic{number}") for number in self._drawn]
-        topics = [f"topic{number}" for number in self._drawn]
-        subscribed = _each(lambda: self._change(self._index.subscribe, topics), len(self._members))
-        unsubscribed = _each(lambda: self._change(self._index.unsubscribe, topics), len(self._members))
-        selected = _each(lambda: self._select(targets), len(targets))
-        return {"subscribe": subscribed, "unsubscribe": unsubscribed, "select": selected}
+        acts = {
+            "subscribe": lambda: self._change(self._index.subscribe),
+            "unsubscribe": lambda: self._change(self._index.unsubscribe),
+            "select": self._select,
+        }
+        return {call: 1e6 * _seconds(acts[call]) / len(self._members) for call in CALLS}
 
-    def _change(self, call: Callable[[Member, str], bool], topics: Sequence[str]) -> None:
-        for member, name in zip(self._members, topics, strict=True):
+    def _change(self, call: Callable[[Member, str], bool]) -> None:
+        for member, name in zip(self._members, self._topics, strict=True):
             call(member, name)
 
-    def _select(self, targets: Sequence[Target]) -> None:
+    def _select(self) -> None:
         """Select as a hub does, which copies the view."""
-        for target in targets:
+        for target in self._targets:
             list(self._index.select(target))
 
 
-def _each(act: Callable[[], None], count: int) -> float:
+def _seconds(act: Callable[[], None]) -> float:
     begun = time.perf_counter()
     act()
-    return 1e6 * (time.perf_counter() - begun) / count
+    return time.perf_counter() - begun

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -15,8 +14,9 @@ from benchmarks.load.hearing import RETRY, Hearing, conclude, ports
 from benchmarks.load.raw import open_files, run
 
 
-def _delays() -> Iterator[float]:
-    return itertools.repeat(RETRY / 2)
+def _delays() -> Generator[float, None, None]:
+    while True:
+        yield RETRY / 2
 
 
 async def _stay(port: int, hearing: Hearing) -> None:

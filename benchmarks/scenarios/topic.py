@@ -41,7 +41,7 @@ def run(settings: Settings) -> Report:
     outcomes = compete([few, many], _enter({few.name: least, many.name: settings.crowd}, settings), settings.rounds)
     ratio = median_ratio(outcomes[few.name], outcomes[many.name], lambda each: each.cpu_rate)
     waits = _waits(settings)
-    costs = index.measure(settings.rounds)
+    costs = index.measure(settings.rounds, (index.SMALL, index.LARGE))
     rates = {name: median_of(rounds, lambda each: each.cpu_rate) for name, rounds in outcomes.items()}
     per_publish = {name: 1e6 * LISTENERS / rate for name, rate in rates.items() if rate}
     return Report(

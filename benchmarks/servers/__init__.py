@@ -2,8 +2,9 @@
 
 All of a fan-out take a message's size first, answer with their port (``unit`` and ``ack`` as `benchmarks.load.sink`
 takes them, where they are not 0 and ``-``), and do ``size MESSAGES`` (answer: ``units`` on each link), ``publish
-MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``. All others answer with their port
-(those of requests with ``spelling`` as `benchmarks.load.asker` takes it, where it is not ``json``) and do ``cpu``.
+MESSAGES BURST`` (answer: when it began, and the CPU time until then) and ``cpu``. Those whose clients are cut do as
+`benchmarks.servers.ticks` says. All others answer with their port (those of requests with ``spelling`` as
+`benchmarks.load.asker` takes it, where it is not ``json``) and do ``cpu``.
 """
 
 from __future__ import annotations

@@ -29,4 +29,4 @@ async def main(size: int, said: Sequence[bytes], spelling: str, form: str) -> No
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]), read_events(sys.argv[2]), *sys.argv[3:])
+    trio.run(main, int(sys.argv[1]), read_events(sys.argv[2]), sys.argv[3], sys.argv[4])

@@ -1,0 +1,73 @@
+"""The scenarios of crowds, cuts and compression, as small as they can be: figures are complete, and counts exact."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from benchmarks import index
+from benchmarks.scenarios import compression, cuts, topic
+from benchmarks.settings import Settings
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loads need epoll")
+
+TINY = Settings(links=(3,), crowd=40, rounds=1, seconds=0.05)
+
+
+def test_a_topic_in_a_crowd_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "LARGE", 2000)
+    report = topic.run(TINY)
+    figures: Any = json.loads(json.dumps(report.figures))
+    servers = figures["publish"]["servers"]
+    assert list(servers) == ["trio_hub, 10 of 20", "trio_hub, 10 of 40"]
+    assert all(len(each["rounds"]) == 1 for each in servers.values())
+    assert figures["publish"]["ratio"] > 0
+    quiet, publishing = figures["waits"].values()
+    assert quiet["count"] == publishing["count"] == 100
+    assert (publishing["recipients"], publishing["published"]) == (40, 2)
+    assert len(figures["index_us"]) == 2
+    assert len(report.tables) == 3
+    assert all(owed.met is not None for owed in report.owed)
+
+
+def test_nothing_is_lost_by_our_clients_when_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuts, "PAIRS", cuts.PAIRS[:1])
+    monkeypatch.setattr(cuts, "EVERY", 0.4)
+    report = cuts.run(TINY)
+    figures: Any = json.loads(json.dumps(report.figures))
+    ours = figures["servers"][cuts.OURS]
+    assert (figures["clients"], figures["messages"]) == (40, 50)
+    assert ours["received"] == ours["expected"] == 2000
+    assert (ours["duplicates"], ours["disorder"], ours["gaps"], ours["unfinished"]) == (0, 0, 0, 0)
+    assert ours["cuts"] >= 40
+    assert ours["midst"] > 0
+    assert [owed.met for owed in report.owed] == [True]
+
+
+@pytest.mark.parametrize("pair", cuts.PAIRS[1:], ids=lambda pair: pair.name)
+def test_peers_come_back_when_they_are_cut(pair: cuts.Pair) -> None:
+    if missing := pair.server.missing() + pair.clients.missing():
+        pytest.skip(f"needs {', '.join(missing)}")
+    cut = cuts.play(pair, 6, 25, 0.4)
+    assert 0 < cut.received <= cut.expected == 150
+    assert cut.unfinished == 0
+    assert cut.cuts > 0
+
+
+def test_compressed_messages_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compression, "BURSTS", {16: "bursts of 16"})
+    monkeypatch.setattr(compression, "TRIAL", 300)
+    [figures] = json.loads(json.dumps(compression.run(TINY).figures))
+    outcomes, sizes = figures["servers"], figures["bytes_per_delivery"]
+    assert len(outcomes) == 7
+    for name, outcome in outcomes.items():
+        if "missing" in outcome:
+            assert outcome["missing"].startswith("missing: ")
+            assert not name.startswith("trio_hub")
+            continue
+        [round] = outcome["rounds"]
+        assert round["deliveries"] % (3 * 16) == 0
+        assert (sizes[name] > 2048) == name.endswith("plain")
