@@ -13,7 +13,7 @@ from benchmarks import plot
 from benchmarks.contenders import PACKAGES
 from benchmarks.load.raw import open_files
 from benchmarks.report import Report, as_markdown, machine, owed_table
-from benchmarks.scenarios import compression, cuts, echo, fan_out, requests, topic
+from benchmarks.scenarios import compression, cuts, echo, fan_out, idle, latency, requests, storm, topic
 from benchmarks.settings import QUICK, Settings
 
 SCENARIOS: dict[str, Callable[[Settings], Report]] = {
@@ -21,6 +21,9 @@ SCENARIOS: dict[str, Callable[[Settings], Report]] = {
     "echo": echo.run,
     "requests": requests.run,
     "topic": topic.run,
+    "latency": latency.run,
+    "idle": idle.run,
+    "storm": storm.run,
     "cuts": cuts.run,
     "compression": compression.run,
 }

@@ -5,6 +5,7 @@ A contender is a server program and how a client comes to hear it. Scenarios pic
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -47,6 +48,11 @@ class Opening:
     greetings: int = 0
     said: str = ""
     extensions: str = ""
+
+    @property
+    def word(self) -> str:
+        """All of it as one word of a command line: see `benchmarks.load.raw.opening_from`."""
+        return json.dumps(attrs.asdict(self))
 
 
 @attrs.frozen

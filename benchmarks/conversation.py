@@ -31,12 +31,13 @@ def python(module: str, *words: object, profile: Path | None = None) -> list[str
 
 
 class Program:
-    """A program in a process of its own, until the block is left. `facts` is what it said first."""
+    """A program in a process of its own, `pid`, until the block is left. `facts` is what it said first."""
 
     def __init__(self, command: Sequence[str], *, within: float = 60.0) -> None:
         self._name = " ".join(command[-3:])
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=_ROOT)
         try:
+            self.pid = self._process.pid
             self.facts = self.listen(within)
         except BaseException:
             self._end()

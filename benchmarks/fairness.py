@@ -6,7 +6,6 @@ are the same with and without publishes: what a round trip takes without them is
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -42,9 +41,9 @@ def measure(server: Contender, crowd: int, seconds: float) -> tuple[Waits, Waits
     with ExitStack() as stack:
         hub = stack.enter_context(Program(server.program(SIZE)))
         port, facts = hub.facts["port"], hub.facts
-        words = port, _word(server.opening), crowd, facts["unit"], facts["ack"]
+        words = port, server.opening.word, crowd, facts["unit"], facts["ack"]
         listeners = stack.enter_context(Program(python("benchmarks.load.sink", *words), within=PATIENCE))
-        pinger = stack.enter_context(Program(python("benchmarks.load.pinger", port, _word(_PINGER))))
+        pinger = stack.enter_context(Program(python("benchmarks.load.pinger", port, _PINGER.word)))
         pinger.ask("ping", 0.2, within=LATE)  # a trial
         quiet = pinger.ask("ping", seconds, within=seconds + LATE)["trips"]
         publishes = max(int(seconds / EVERY), 1)
@@ -68,7 +67,3 @@ def waits_from(trips: Sequence[float], recipients: int, published: int) -> Waits
     ordered = sorted(trips)
     count = len(ordered)
     return Waits(count, ordered[count // 2], ordered[count * 99 // 100], ordered[-1], recipients, published)
-
-
-def _word(opening: Opening) -> str:
-    return json.dumps(attrs.asdict(opening))

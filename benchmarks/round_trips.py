@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from statistics import median
@@ -69,7 +68,7 @@ class RoundTrips:
         self._played = 0
         self._server = stack.enter_context(Program(contender.program(profile=kept)))
         facts = self._server.facts
-        words = facts["port"], json.dumps(attrs.asdict(contender.opening)), shape.links, shape.window
+        words = facts["port"], contender.opening.word, shape.links, shape.window
         last = facts.get("spelling", "json") if shape.size is None else shape.size
         self._caller = stack.enter_context(Program(python(load, *words, last), within=PATIENCE))
 

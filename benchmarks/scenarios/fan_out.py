@@ -8,7 +8,6 @@ may run ahead of its readers: each looks now and then at what it owes them, and 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from statistics import median
@@ -80,7 +79,7 @@ class Contest:
         self._played = 0
         self.server = stack.enter_context(Program(contender.program(size, profile=kept)))
         facts = self.server.facts
-        words = facts["port"], json.dumps(attrs.asdict(contender.opening)), links
+        words = facts["port"], contender.opening.word, links
         count = facts.get("unit", 0), facts.get("ack", "-")
         self._sink = stack.enter_context(Program(python("benchmarks.load.sink", *words, *count), within=PATIENCE))
 

@@ -8,7 +8,6 @@ topic, alone: microseconds for each call.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import median
@@ -67,7 +66,7 @@ def _enter(crowds: dict[str, int], settings: Settings) -> Callable[[Contender, E
     def enter(contender: Contender, stack: ExitStack) -> Contest:
         contest = Contest(contender, SIZE, LISTENERS, 1, stack, settings)
         rest = crowds[contender.name] - LISTENERS
-        words = contest.server.facts["port"], json.dumps(attrs.asdict(_HEARS_ELSE)), rest, 0, "-"
+        words = contest.server.facts["port"], _HEARS_ELSE.word, rest, 0, "-"
         stack.enter_context(Program(python("benchmarks.load.sink", *words), within=PATIENCE))
         return contest
 

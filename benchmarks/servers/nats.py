@@ -40,6 +40,7 @@ class Nats:
 
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self._process = process
+        self.pid = process.pid
         ports = _ports(folder / f"nats-server_{process.pid}.ports")
         self.port = ports["websocket"]
         self._link = socket.create_connection(("127.0.0.1", ports["nats"]))
@@ -81,7 +82,7 @@ def payload_of(size: int) -> bytes:
 def obey(nats: Nats, size: int) -> None:
     payload = payload_of(size)
     message = b"PUB %b %d\r\n%b\r\n" % (SUBJECT.encode(), len(payload), payload)
-    answer(port=nats.port, unit=size)
+    answer(port=nats.port, unit=size, pid=nats.pid)
     while words := next_command():
         match words:
             case ["size", messages]:
