@@ -10,7 +10,9 @@ import socketio
 from benchmarks.load.hearing import RETRY, Hearing, conclude, ports
 from benchmarks.load.raw import open_files, run
 
-_OPTIONS = {"reconnection_delay": RETRY / 2, "reconnection_delay_max": RETRY, "randomization_factor": 0.5}
+_MEAN = RETRY / 2
+_OPTIONS = {"reconnection_delay": _MEAN, "reconnection_delay_max": _MEAN, "randomization_factor": _MEAN}
+"""Its factor is no factor: so many seconds more or less, at most."""
 
 
 async def _open(port: int, hearing: Hearing) -> socketio.AsyncClient:
