@@ -26,6 +26,7 @@ from benchmarks.settings import Settings
 __all__ = ["run"]
 
 LISTENERS, FEW = 10, 100
+TRIAL = 5_000  # deliveries
 SIZE = 200
 FINER = 10  # times as many rounds, each a fifth as long: a noisy machine changes its pace every few seconds
 MOST_RATIO, LONGEST_WAIT = 1.15, 0.050
@@ -66,7 +67,7 @@ def _server(connections: int) -> Contender:
 
 def _enter(crowds: dict[str, int], settings: Settings) -> Callable[[Contender, ExitStack], Contest]:
     def enter(contender: Contender, stack: ExitStack) -> Contest:
-        contest = Contest(contender, SIZE, LISTENERS, 1, stack, settings)
+        contest = Contest(contender, SIZE, LISTENERS, 1, stack, settings, trial=TRIAL)
         rest = crowds[contender.name] - LISTENERS
         words = contest.server.facts["port"], _HEARS_ELSE.word, rest, 0, "-"
         stack.enter_context(Program(python("benchmarks.load.sink", *words), within=PATIENCE))
