@@ -7,6 +7,7 @@ Every event takes SIZE bytes in that spelling, its envelope included; compat's n
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -80,6 +81,7 @@ class FanOut:
 
 async def serve(fan_out: FanOut, **facts: object) -> None:
     """Serve, and do as told on stdin; `facts` are for the sink."""
+    gc.set_threshold(5_000, 10, 1_000)  # as `trio-hub serve` has it
     open_files()
     async with trio.open_nursery() as tasks:
         listeners = await tasks.start(fan_out.server.serve, "127.0.0.1", 0)

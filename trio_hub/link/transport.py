@@ -136,7 +136,8 @@ class _SocketTransport:
     async def aclose(self) -> None:
         self._fd = -1  # the number may soon be somebody else's
         self.write_now = _refuse
-        await trio.aclose_forcefully(self._stream)
+        self._stream.socket.close()  # `aclose_forcefully` without a cancelled scope, a fifth of its cost
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 class _StreamTransport:
