@@ -1,0 +1,47 @@
+"""The scenarios of storms, idle links and latency, as small as they can be: figures are complete, and counts exact."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from benchmarks.scenarios import idle, latency, storm
+from benchmarks.scenarios.latency import percentiles
+from benchmarks.servers import FAN_OUT
+from benchmarks.settings import Settings
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loads need epoll and /proc")
+
+TINY = Settings(links=(3,), crowd=60, rounds=1, seconds=0.05)
+OURS = [contender for contender in FAN_OUT if contender.name == "trio_hub v1.json"]
+
+
+def test_percentiles_are_values_that_were_there() -> None:
+    values = [float(n) for n in range(1000)]
+    assert percentiles(values) == {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999, "longest": 999}
+    assert set(percentiles([7.0]).values()) == {7.0}
+
+
+def test_a_storm_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storm, "_DIALED", ("trio_hub v1.json",))
+    report = storm.run(TINY)
+    figures: Any = json.loads(json.dumps(report.figures))
+    assert figures["failure"] is None
+    assert [each["links"] for each in figures["storms"]] == [30]
+    assert figures["waits"]["count"] >= 100
+    assert len(figures["handshakes"]["trio_hub v1.json"]) == 1
+    assert all(owed.met is not None for owed in report.owed)
+
+
+def test_idle_links_and_latencies_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "FAN_OUT", OURS)
+    monkeypatch.setattr(idle, "QUIET", 0.1)
+    monkeypatch.setattr(latency, "FAN_OUT", OURS)
+    (found,) = idle.run(TINY).figures.values()
+    assert found["links"] == 30
+    (delays,) = latency.run(TINY).figures.values()
+    assert delays["deliveries"] == 6 * 50
+    assert list(delays["delays"].values()) == sorted(delays["delays"].values())
