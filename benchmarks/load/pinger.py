@@ -38,15 +38,17 @@ class Pinger:
         self._trips = []
         due = time.monotonic()
         end = due + seconds
-        while due < end or self._sent_at:
+        left = round(seconds / EVERY)
+        while left or self._sent_at:
             now = time.monotonic()
             if now > end + PATIENCE:
                 raise Trouble(f"{len(self._sent_at)} pings were not answered")
-            if due <= now and due < end:
+            if due <= now and left:
                 self._send()
+                left -= 1
                 due += EVERY
                 continue
-            wait = due - now if due < end else end + PATIENCE - now
+            wait = due - now if left else end + PATIENCE - now
             if select.select([self._link], [], [], max(wait, 0))[0]:
                 self._hear()
         return self._trips
