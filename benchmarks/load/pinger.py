@@ -3,19 +3,20 @@
     python -m benchmarks.load.pinger PORT OPENING
 
 Opens one link, and answers. Then ``ping SECONDS`` sends the hub's own `ping` request every 5 ms, whether those before
-it were answered or not, and answers with every round trip (in seconds) when the last reply is there.
+it were answered or not, and answers with every round trip (in seconds), and when each began, when the last reply is
+there. ``ping`` alone goes on until there is another command, whatever it is.
 """
 
 from __future__ import annotations
 
-import json
+import math
 import select
 import socket
 import sys
 import time
 
 from benchmarks.conversation import answer, next_command
-from benchmarks.load.raw import READ_SIZE, Trouble, frame_size, masked, opening_from, payload_of, run, upgrade
+from benchmarks.load.raw import READ_SIZE, Trouble, masked, opening_from, run, take_messages, upgrade
 
 __all__ = ["Pinger"]
 
@@ -31,14 +32,17 @@ class Pinger:
         self._data = b""
         self._number = 0
         self._sent_at: dict[int, float] = {}
-        self._trips: list[float] = []
+        self._trips: list[tuple[float, float]] = []
 
-    def ping(self, seconds: float) -> list[float]:
-        """Return all round trips of so many seconds. Raises `Trouble` when one has no reply."""
+    def ping(self, seconds: float | None = None) -> list[tuple[float, float]]:
+        """Return when each round trip began and what it took: of so many seconds, or until there is another command.
+
+        Raises `Trouble` when a ping has no reply.
+        """
         self._trips = []
         due = time.monotonic()
-        end = due + seconds
-        left = round(seconds / EVERY)
+        left, end = (math.inf, math.inf) if seconds is None else (round(seconds / EVERY), due + seconds)
+        heard = [self._link, sys.stdin] if seconds is None else [self._link]
         while left or self._sent_at:
             now = time.monotonic()
             if now > end + PATIENCE:
@@ -49,8 +53,11 @@ class Pinger:
                 due += EVERY
                 continue
             wait = due - now if left else end + PATIENCE - now
-            if select.select([self._link], [], [], max(wait, 0))[0]:
+            ready = select.select(heard, [], [], max(wait, 0))[0]
+            if self._link in ready:
                 self._hear()
+            if sys.stdin in ready:
+                left, end, heard = 0, time.monotonic(), [self._link]
         return self._trips
 
     def _send(self) -> None:
@@ -65,14 +72,12 @@ class Pinger:
         now = time.monotonic()
         if not data:
             raise Trouble("the server ended the link")
-        self._data += data
-        while (size := frame_size(self._data)) <= len(self._data):
-            said = json.loads(payload_of(self._data[:size]))
-            self._data = self._data[size:]
-            for message in said if isinstance(said, list) else [said]:
-                if message.get("status") != "OK":
-                    raise Trouble(f"{message} answers no ping")
-                self._trips.append(now - self._sent_at.pop(message["seq_reply"]))
+        messages, self._data = take_messages(self._data + data)
+        for message in messages:
+            if message.get("status") != "OK":
+                raise Trouble(f"{message} answers no ping")
+            begun = self._sent_at.pop(message["seq_reply"])
+            self._trips.append((begun, now - begun))
 
 
 def main() -> None:
@@ -83,7 +88,9 @@ def main() -> None:
     pinger = Pinger(link)
     answer()
     while words := next_command():
-        answer(trips=pinger.ping(float(words[1])))
+        if words[0] == "ping":
+            trips = pinger.ping(*map(float, words[1:]))
+            answer(begun=[begun for begun, _ in trips], trips=[took for _, took in trips])
 
 
 if __name__ == "__main__":

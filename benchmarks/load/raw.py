@@ -10,6 +10,7 @@ import resource
 import socket
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from benchmarks.contenders import Opening
 from benchmarks.conversation import answer
@@ -25,7 +26,9 @@ __all__ = [
     "opening_from",
     "payload_of",
     "read_frame",
+    "request_head",
     "run",
+    "take_messages",
     "upgrade",
 ]
 
@@ -131,6 +134,16 @@ def masked(payload: bytes, *, opcode: int = 0x1) -> bytes:
     else:
         head = struct.pack(">BBQ", 0x80 | opcode, 0x80 | 127, size)
     return head + b"\0\0\0\0" + payload
+
+
+def take_messages(data: bytes) -> tuple[list[Any], bytes]:
+    """Return the messages of all whole frames of JSON, a batch's each by itself, and what is left behind them."""
+    messages: list[Any] = []
+    while (size := frame_size(data)) <= len(data):
+        said = json.loads(payload_of(data[:size]))
+        messages += said if isinstance(said, list) else [said]
+        data = data[size:]
+    return messages, data
 
 
 class FrameCounter:

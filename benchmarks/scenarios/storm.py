@@ -3,7 +3,8 @@
 Half a crowd of v1 links is reset by their peer, which then dials again with 200 dials under way, each with the number
 of the next event it expects. Events are published while all are away: every client must hear that it is resumed, and
 then exactly those. The owed figure is by the server's CPU time; the dialer, in a process of its own, has the other
-core. Meanwhile somebody on another link pings every 5 ms: that is how long the hub keeps others waiting.
+core. Somebody on another link pings every 5 ms, and those pings count that are under way while the others come back:
+that is how long the hub keeps others waiting.
 
 Beside it, plain handshakes, up to the first greeting, for ours and for others, by the same dialer, with fewer dials
 under way than anybody's listener keeps waiting.
@@ -12,6 +13,7 @@ under way than anybody's listener keeps waiting.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
 
@@ -25,7 +27,7 @@ from benchmarks.report import Bars, Owed, Report, Table, short
 from benchmarks.servers import FAN_OUT
 from benchmarks.settings import Settings
 
-__all__ = ["run"]
+__all__ = ["meanwhile", "run"]
 
 FLIGHT = 200
 HANDSHAKE_FLIGHT = 64  # below asyncio's backlog of 100, the least: what is beyond is dropped, and comes again after 1 s
@@ -40,9 +42,10 @@ _PINGER = Opening("/ws", "trio-hub.v1.json", 1, '{"ack":0}')
 
 @attrs.frozen
 class Round:
-    """So many links came (or came back). Seconds; `cpu` is the server's."""
+    """So many links came (or came back). Seconds; `cpu` is the server's, `begun` by the machine's clock."""
 
     links: int
+    begun: float
     wall: float
     cpu: float
 
@@ -75,23 +78,29 @@ class Dials:
         return round
 
     def come_back(self) -> tuple[Round, list[float]]:
-        """Open every link, lose all, and come back; return that, and how long pings took meanwhile."""
+        """Open every link, lose all, and come back; return that, and how long the pings took meanwhile."""
         with Program(python("benchmarks.load.pinger", self.port, _PINGER.word)) as pinger:
             self._time("open", PATIENCE)
             self._dialer.ask("reset")
             time.sleep(0.5)  # so that all of them are known to be away
             self.server.ask("publish", MISSED, 1)
-            pinger.tell("ping", max(self._links / 3000, 0.5))
+            pinger.tell("ping")
             round = self._time("resume", MISSED, PATIENCE)
-            trips = pinger.listen(PATIENCE)["trips"]
+            pings = pinger.ask("stop", within=PATIENCE)
             self._dialer.ask("reset")
             time.sleep(0.5)
-        return round, trips
+        return round, meanwhile(pings["begun"], pings["trips"], round.begun, round.begun + round.wall)
 
     def _time(self, *words: object) -> Round:
         cpu = self.server.ask("cpu")["cpu"]
         took = self._dialer.ask(*words, within=PATIENCE + 5)
-        return Round(self._links, took["ended"] - took["begun"], self.server.ask("cpu")["cpu"] - cpu)
+        cost = self.server.ask("cpu")["cpu"] - cpu
+        return Round(self._links, took["begun"], took["ended"] - took["begun"], cost)
+
+
+def meanwhile(begun: Sequence[float], trips: Sequence[float], since: float, until: float) -> list[float]:
+    """Return the round trips that were under way at any time between these two."""
+    return [trip for begin, trip in zip(begun, trips, strict=True) if begin <= until and begin + trip >= since]
 
 
 def run(settings: Settings) -> Report:
@@ -131,6 +140,8 @@ def _storms(links: int, rounds: int) -> tuple[list[Round], Waits | None, str | N
                 trips += more
     except Failed as failure:
         return storms, None, str(failure)
+    if not trips:
+        return storms, None, "no ping was under way"
     return storms, waits_from(trips, 0, 0), None
 
 

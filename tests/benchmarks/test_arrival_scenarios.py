@@ -6,8 +6,10 @@ import json
 import sys
 from typing import Any
 
+import attrs
 import pytest
 
+from benchmarks.load.raw import take_messages
 from benchmarks.scenarios import idle, latency, storm
 from benchmarks.scenarios.latency import percentiles
 from benchmarks.servers import FAN_OUT
@@ -25,13 +27,31 @@ def test_percentiles_are_values_that_were_there() -> None:
     assert set(percentiles([7.0]).values()) == {7.0}
 
 
+def framed(message: object) -> bytes:
+    """Return the frame in which a server says this."""
+    text = json.dumps(message, separators=(",", ":")).encode()
+    head = bytes((0x81, len(text))) if len(text) < 126 else b"\x81\x7e" + len(text).to_bytes(2, "big")
+    return head + text
+
+
+def test_messages_are_taken_from_whole_frames_and_batches() -> None:
+    said = framed(1) + framed([2, 3])
+    assert take_messages(said + b"\x81\x05ab") == ([1, 2, 3], b"\x81\x05ab")
+    assert take_messages(b"") == ([], b"")
+
+
+def test_pings_count_that_are_under_way_in_a_storm() -> None:
+    begun, trips = [0.0, 1.0, 2.0, 3.0, 4.0], [0.5, 1.5, 0.25, 5.0, 1.0]
+    assert storm.meanwhile(begun, trips, 2.0, 3.5) == [1.5, 0.25, 5.0]
+
+
 def test_a_storm_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storm, "_DIALED", ("trio_hub v1.json",))
-    report = storm.run(TINY)
+    report = storm.run(attrs.evolve(TINY, crowd=400))  # so many that a ping is under way
     figures: Any = json.loads(json.dumps(report.figures))
     assert figures["failure"] is None
-    assert [each["links"] for each in figures["storms"]] == [30]
-    assert figures["waits"]["count"] >= 100
+    assert [each["links"] for each in figures["storms"]] == [200]
+    assert figures["waits"]["count"] > 0
     assert len(figures["handshakes"]["trio_hub v1.json"]) == 1
     assert all(owed.met is not None for owed in report.owed)
 
