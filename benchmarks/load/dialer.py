@@ -4,7 +4,8 @@
 
 Answers, and then does ``open SECONDS`` (every link, up to its greeting), ``reset`` (lose them all at once), and, at a
 hub, ``resume EVENTS SECONDS``: open them again where each of them was, hear that it is resumed, and then exactly so
-many events. ``open`` and ``resume`` answer when they began and ended, and what they cost.
+many events. ``open`` and ``resume`` answer when they began and ended, and what they cost. ``check EVENTS`` looks at
+all that came on every link behind a resume, which is not done while time is measured.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 from benchmarks.conversation import answer, next_command
-from benchmarks.load.raw import READ_SIZE, Trouble, open_files, opening_from, request_head, run
+from benchmarks.load.raw import (
+    READ_SIZE,
+    Trouble,
+    frame_size,
+    open_files,
+    opening_from,
+    request_head,
+    run,
+    take_messages,
+)
 
 HEAD_END = b"\r\n\r\n"
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: what is not sent is forgotten, and no port is waited for
@@ -84,6 +94,16 @@ class Dialer:
         _, end, rest = said.partition(HEAD_END)
         return bool(end) and done(rest)
 
+    def hear_rest(self) -> None:
+        """Add to `said` what came since."""
+        for number, link in enumerate(self._links):
+            try:
+                while data := link.recv(READ_SIZE):
+                    self.said[number] += data
+            except BlockingIOError:
+                continue
+            raise Trouble("the server ended a link")
+
     def reset(self) -> None:
         """Lose every link."""
         for link in self._links:
@@ -92,8 +112,8 @@ class Dialer:
 
 
 def is_greeted(greetings: int) -> Done:
-    """Return what waits for so many greetings: none or one, which is at least a few bytes in one read."""
-    return lambda rest: len(rest) > 4 * greetings or not greetings
+    """Return what waits for so many greetings: none, or one to its last byte."""
+    return lambda rest: not greetings or frame_size(rest) <= len(rest)
 
 
 def has_resumed(events: int) -> Done:
@@ -108,6 +128,17 @@ def has_resumed(events: int) -> Done:
         return RESUMED in rest and count == events
 
     return done
+
+
+def check_resumed(said: bytes, id: str, events: int) -> None:
+    """Raise `Trouble` unless a link was told that `id` goes on at 1, and then so many events, and nothing else."""
+    first, *others = take_messages(said)[0] or [{}]
+    resumed = first.get("resumed", {})
+    if (resumed.get("connection_id"), resumed.get("next")) != (id, 1):
+        raise Trouble(f"{id} was not resumed at 1: {first}")
+    told = [message.get("event") for message in others]
+    if told != ["tick"] * events:
+        raise Trouble(f"{events} events were missed by {id}, which was told {told[:10]}")
 
 
 def main() -> None:
@@ -126,6 +157,10 @@ def main() -> None:
             case ["reset"]:
                 ids = [found[1] if (found := id_in(said)) else b"" for said in dialer.said]
                 dialer.reset()
+            case ["check", events]:
+                dialer.hear_rest()
+                for id, said in zip(ids, dialer.said, strict=True):
+                    check_resumed(said.partition(HEAD_END)[2], id.decode(), int(events))
             case ["resume", events, seconds]:
                 there = [f"&connection_id={id.decode()}&sequence_number=1" for id in ids]
                 again = [request_head(int(port), opening, query) for query in there]

@@ -87,6 +87,7 @@ class Dials:
             pinger.tell("ping")
             round = self._time("resume", MISSED, PATIENCE)
             pings = pinger.ask("stop", within=PATIENCE)
+            self._dialer.ask("check", MISSED)
             self._dialer.ask("reset")
             time.sleep(0.5)
         return round, meanwhile(pings["begun"], pings["trips"], round.begun, round.begun + round.wall)

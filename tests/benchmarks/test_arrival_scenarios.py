@@ -9,7 +9,8 @@ from typing import Any
 import attrs
 import pytest
 
-from benchmarks.load.raw import take_messages
+from benchmarks.load.dialer import check_resumed, has_resumed, is_greeted
+from benchmarks.load.raw import Trouble, take_messages
 from benchmarks.scenarios import idle, latency, storm
 from benchmarks.scenarios.latency import percentiles
 from benchmarks.servers import FAN_OUT
@@ -34,10 +35,52 @@ def framed(message: object) -> bytes:
     return head + text
 
 
+ID = "a" * 26
+TICK: dict[str, Any] = {"event": "tick", "data": {"text": "x" * 100}}
+
+
+def resumed(id: str = ID, number: int = 1) -> bytes:
+    return framed({"resumed": {"connection_id": id, "next": number}})
+
+
 def test_messages_are_taken_from_whole_frames_and_batches() -> None:
     said = framed(1) + framed([2, 3])
     assert take_messages(said + b"\x81\x05ab") == ([1, 2, 3], b"\x81\x05ab")
     assert take_messages(b"") == ([], b"")
+
+
+def test_a_link_is_greeted_when_the_last_byte_of_its_greeting_is_there() -> None:
+    greeting = framed(TICK)
+    done = is_greeted(1)
+    assert [done(greeting[:size]) for size in range(len(greeting) + 1)] == [False] * len(greeting) + [True]
+    assert is_greeted(0)(b"")
+
+
+def test_a_link_is_back_when_it_has_every_event_it_missed() -> None:
+    done = has_resumed(3)
+    assert not done(b"")
+    assert not done(resumed())
+    assert not done(resumed() + framed([TICK] * 2))
+    assert done(resumed() + framed([TICK] * 2) + framed(TICK))
+    for wrong in (framed([TICK] * 3), resumed() + framed([TICK] * 4)):
+        with pytest.raises(Trouble):
+            done(wrong)
+
+
+def test_a_link_that_is_back_was_told_neither_more_nor_less() -> None:
+    check_resumed(resumed() + framed([TICK] * 3), ID, 3)
+    check_resumed(resumed(), ID, 0)
+    for wrong in (
+        b"",
+        framed([TICK] * 3),
+        resumed(),
+        resumed() + framed([TICK] * 4),
+        resumed() + framed([TICK] * 3) + framed({"event": "tock"}),
+        resumed("b" * 26) + framed([TICK] * 3),
+        resumed(number=2) + framed([TICK] * 3),
+    ):
+        with pytest.raises(Trouble):
+            check_resumed(wrong, ID, 3)
 
 
 def test_pings_count_that_are_under_way_in_a_storm() -> None:
