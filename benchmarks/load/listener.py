@@ -21,7 +21,10 @@ from benchmarks.load.sink import ACK_EVERY, ACKS
 def hear(
     links: dict[int, socket.socket], counters: dict[int, FrameCounter], ack: str, messages: int, seconds: float
 ) -> list[list[float]]:
-    """Return the times at which each message came. Raises `Trouble` when one did not within so many seconds."""
+    """Return the times at which each message came to each link.
+
+    Raises `Trouble` when one did not within so many seconds, or came too many.
+    """
     came: list[list[float]] = [[] for _ in range(messages)]
     counts = dict.fromkeys(links, 0)
     left, deadline = messages * len(links), time.monotonic() + seconds
@@ -39,6 +42,8 @@ def hear(
                 raise Trouble("the server ended a link")
             count = counts[fd]
             counts[fd] = after = count + counters[fd].feed(buffer, size)
+            if after > messages:
+                raise Trouble(f"{after - messages} messages too many came to a link")
             left -= after - count
             for number in range(count, after):
                 came[number].append(now)

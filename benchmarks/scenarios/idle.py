@@ -24,7 +24,8 @@ from benchmarks.settings import Settings
 __all__ = ["run"]
 
 FEW = 50  # links, so that everything that comes with the first ones is there
-QUIET = 2.0  # s, until whatever the last ones caused is over
+QUIET = 2.0  # s, until whatever the last ones caused is over; less where they are few
+LINKS_A_SECOND = 1000  # whose causes are over
 PATIENCE = 120.0  # s
 OWED = 20.0  # KiB
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -80,7 +81,7 @@ def _measure(contender: Contender, links: int) -> Idle | str:
 
 def _open(stack: ExitStack, port: int, opening: str, links: int) -> None:
     stack.enter_context(Program(python("benchmarks.load.sink", port, opening, links, 0, "-"), within=PATIENCE))
-    time.sleep(QUIET)
+    time.sleep(min(QUIET, max(links / LINKS_A_SECOND, 0.2)))
 
 
 def rss(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from typing import Any
 
@@ -10,7 +11,8 @@ import attrs
 import pytest
 
 from benchmarks.load.dialer import check_resumed, has_resumed, is_greeted
-from benchmarks.load.raw import Trouble, take_messages
+from benchmarks.load.listener import hear
+from benchmarks.load.raw import FrameCounter, Trouble, take_messages
 from benchmarks.scenarios import idle, latency, storm
 from benchmarks.scenarios.latency import percentiles
 from benchmarks.servers import FAN_OUT
@@ -99,9 +101,21 @@ def test_a_storm_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(owed.met is not None for owed in report.owed)
 
 
+@pytest.mark.parametrize(("came", "seconds", "trouble"), [(2, 0, "did not come"), (3, 5, ""), (4, 5, "too many")])
+def test_a_listener_hears_neither_more_nor_less(came: int, seconds: float, trouble: str) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(framed("x" * 100) * came)
+        links, counters = {ours.fileno(): ours}, {ours.fileno(): FrameCounter(102)}
+        if trouble:
+            with pytest.raises(Trouble, match=trouble):
+                hear(links, counters, "-", 3, seconds)
+        else:
+            assert [len(times) for times in hear(links, counters, "-", 3, seconds)] == [1, 1, 1]
+
+
 def test_idle_links_and_latencies_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle, "FAN_OUT", OURS)
-    monkeypatch.setattr(idle, "QUIET", 0.1)
     monkeypatch.setattr(latency, "FAN_OUT", OURS)
     (found,) = idle.run(TINY).figures.values()
     assert found["links"] == 30
