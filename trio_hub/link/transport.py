@@ -90,9 +90,8 @@ class _SocketTransport:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self._fd = stream.socket.fileno()
-        self.write_now: Callable[[bytes], int] = partial(
-            os.write, self._fd
-        )  # no function of ours: it is called for each delivery
+        # No function of ours: it is called for each delivery.
+        self.write_now: Callable[[bytes], int] = partial(os.write, self._fd)
 
     async def read(self, most: int) -> bytes:
         self._check()

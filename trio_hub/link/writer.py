@@ -91,6 +91,7 @@ class Writer:
         self._note_idle()
 
     def _note_idle(self) -> None:
+        # Noted where it may change, and not worked out where it is read: that is for each delivery.
         self.is_idle = not (self.busy or self._queue or self._last or self._source is None)
 
     def flush(self) -> None:
@@ -100,10 +101,7 @@ class Writer:
         more = True
         while more:
             data, more = self._next_piece()
-            if not data:
-                self._note_idle()
-                return
-            more = self.write_through(data) and more
+            more = bool(data) and self.write_through(data) and more
         self._note_idle()
 
     def write_through(self, data: bytes) -> bool:

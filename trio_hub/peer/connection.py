@@ -220,8 +220,8 @@ class Connection:
 
         `resumed` says that the outbox was moved to where the client wants to go on.
         """
-        previous, self._link, self.writer = self._link, link, link.writer
-        self.framing = self.codec if link.deflater is None else self.codec.deflating(link.deflater)
+        previous = self._link
+        self._attach(link)
         self._links += 1
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         if previous is not None:
@@ -238,6 +238,13 @@ class Connection:
         link.writer.draw_from(self._draw)
         link.writer.flush()
         self._change.set()
+
+    def _attach(self, link: Link | None) -> None:
+        """Note the link it has from now on, and what `broadcast` needs to know of that."""
+        self._link = link
+        self.writer = None if link is None else link.writer
+        if link is not None:
+            self.framing = self.codec if link.deflater is None else self.codec.deflating(link.deflater)
 
     @property
     def has_ended(self) -> bool:
@@ -286,7 +293,7 @@ class Connection:
             link.writer.draw_from(None)
             self._tasks.start_soon(link.close)
         if self._link is link:
-            self._link = self.writer = None
+            self._attach(None)
             self._tell("disconnected", link.closed)
 
     async def _wait_for_link(self) -> None:
@@ -302,7 +309,8 @@ class Connection:
         assert self._requests is not None
         self._left(self, "expired")
         self._gone = True
-        link, self._link, self.writer = self._link, None, None
+        link = self._link
+        self._attach(None)
         if link is not None:  # we are cancelled
             link.end(_LEAVING)
             if link is not self._reading:
