@@ -20,7 +20,8 @@ from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.heads import HTTPFault, RequestHead, check_upgrade, read_head, write_response
 from trio_hub.messages import CloseReason, Event, MalformedRequest, Request
 from trio_hub.options import OpeningOptions
-from trio_hub.wire.codecs import COMPAT, V1_JSON, Body, Codec
+from trio_hub.wire.bodies import Body
+from trio_hub.wire.codecs import COMPAT, V1_JSON, Codec
 from trio_hub.wire.deflate import Inflater
 from trio_hub.wire.frames import (
     BINARY,

@@ -2,7 +2,7 @@
 
 from trio_hub import HubOptions
 from trio_hub.hub.greeting import Former, Greeter, is_connection_id
-from trio_hub.wire.codecs import Tally
+from trio_hub.wire.bodies import Tally
 
 OPTIONS = HubOptions(remembered=3)
 

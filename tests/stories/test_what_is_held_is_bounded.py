@@ -8,7 +8,7 @@ import trio
 
 from trio_hub import Editor, Event, Gap, HubOptions, OutboxOptions, Reach, Session, everyone, topic, user
 from trio_hub.testing import open_world
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 
 KIB = 1024
 

@@ -24,7 +24,8 @@ from trio_hub.messages import (
     Resumed,
 )
 from trio_hub.options import CompressionOptions
-from trio_hub.wire.codecs import CODECS, COMPAT, V1_CBOR, V1_JSON, Body, Tally
+from trio_hub.wire.bodies import Body, Tally
+from trio_hub.wire.codecs import CODECS, COMPAT, V1_CBOR, V1_JSON
 from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.frames import FrameReader
 

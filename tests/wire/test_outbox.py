@@ -13,7 +13,7 @@ from trio_hub.delivery import MUST, Delivery, expires, latest, volatile
 from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import Event
 from trio_hub.options import OutboxOptions
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 from trio_hub.wire.outbox import Fate, Offer, Outbox, OutboxStatistics
 
 

@@ -19,7 +19,7 @@ from tests.wire.test_outbox import EVERYTHING, UNIT, body, size_of
 from trio_hub.delivery import MUST, expires, latest, volatile
 from trio_hub.errors import PeerFault
 from trio_hub.options import OutboxOptions
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 from trio_hub.wire.kept import Run
 from trio_hub.wire.outbox import Fate, Offer, Outbox, OutboxStatistics
 

@@ -15,7 +15,7 @@ import attrs
 
 from trio_hub.errors import Misuse
 from trio_hub.messages import HELLO, Event
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 
 __all__ = ["Editing", "Editor", "check"]
 

@@ -16,7 +16,7 @@ import attrs
 
 from trio_hub.messages import HELLO, Event
 from trio_hub.options import HubOptions
-from trio_hub.wire.codecs import Body, Tally
+from trio_hub.wire.bodies import Body, Tally
 
 __all__ = ["Former", "Greeter", "is_connection_id"]
 

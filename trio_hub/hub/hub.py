@@ -40,7 +40,8 @@ from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
 from trio_hub.targets import Target
 from trio_hub.version import VERSION
-from trio_hub.wire.codecs import Body, Tally, let_go
+from trio_hub.wire.bodies import Body, Tally
+from trio_hub.wire.codecs import let_go
 
 __all__ = ["Hub"]
 

@@ -12,7 +12,7 @@ from trio_hub.errors import Closed
 from trio_hub.hub.editing import Editing
 from trio_hub.hub.receipts import Receipt
 from trio_hub.targets import Target
-from trio_hub.wire.codecs import Body, Tally
+from trio_hub.wire.bodies import Body, Tally
 
 __all__ = ["Inbox", "Publication"]
 

@@ -15,7 +15,7 @@ from trio_hub.hub.statistics import Counts
 from trio_hub.options import HubOptions
 from trio_hub.peer.broadcast import broadcast
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import Body, Tally
+from trio_hub.wire.bodies import Body, Tally
 from trio_hub.wire.kept import Run
 from trio_hub.wire.outbox import Offer
 

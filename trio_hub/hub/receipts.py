@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 from trio_hub.wire.outbox import Fate
 
 __all__ = ["Published", "Reach", "Receipt"]

@@ -10,7 +10,8 @@ from trio_hub.hub.roster import Roster
 from trio_hub.hub.statistics import Counts
 from trio_hub.options import OutboxOptions
 from trio_hub.peer.connection import Connection
-from trio_hub.wire.codecs import Tally, let_go
+from trio_hub.wire.bodies import Tally
+from trio_hub.wire.codecs import let_go
 
 __all__ = ["keep_watch", "relieve"]
 

@@ -41,7 +41,8 @@ from trio_hub.peer.hooks import Hooks, Plugin
 from trio_hub.peer.patience import Patience
 from trio_hub.peer.requests import Handler, Requests
 from trio_hub.session import Session
-from trio_hub.wire.codecs import Body, Codec, Framing, FromClient
+from trio_hub.wire.bodies import Body
+from trio_hub.wire.codecs import Codec, Framing, FromClient
 from trio_hub.wire.outbox import Fate, Heed, Outbox, OutboxStatistics
 
 __all__ = ["Connection", "ConnectionStatistics"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from trio_hub.wire.codecs import encode
+from trio_hub.wire.bodies import encode
 from trio_hub.wire.frames import frame
 from trio_hub.wire.masking import apply_mask
 

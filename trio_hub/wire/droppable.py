@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from trio_hub.delivery import MUST
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 
 __all__ = ["Droppable"]
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 
 __all__ = ["Kept", "Run"]
 

@@ -32,7 +32,7 @@ from trio_hub.delivery import MUST
 from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode
 from trio_hub.options import OutboxOptions
-from trio_hub.wire.codecs import Body
+from trio_hub.wire.bodies import Body
 from trio_hub.wire.droppable import Droppable
 from trio_hub.wire.kept import Kept, Run
 

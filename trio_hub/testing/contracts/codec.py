@@ -25,7 +25,8 @@ from trio_hub.messages import (
     Resumed,
 )
 from trio_hub.options import CompressionOptions
-from trio_hub.wire.codecs import Body, Codec
+from trio_hub.wire.bodies import Body
+from trio_hub.wire.codecs import Codec
 from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.frames import FrameReader, close_frame
 
