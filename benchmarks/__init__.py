@@ -8,6 +8,7 @@ node/            those in JavaScript, for Node and Bun, and the lock file of wha
 load/            the other ends of their links: cheap, so that they are not what is measured
 contenders.py    who can be measured, and what has to be installed for that
 contest.py       rounds in which all take part
+rates.py         what they come to where that is a rate
 round_trips.py   what is asked and answered, for scenarios that measure it
 fairness.py      how long others wait while very many are told something
 index.py         the index of a hub, alone

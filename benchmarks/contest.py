@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from benchmarks.contenders import Contender
 from benchmarks.conversation import Failed
 
-__all__ = ["Entry", "Outcomes", "compete", "median_of", "median_ratio"]
+__all__ = ["Entry", "Outcomes", "alone", "compete", "median_of", "median_ratio"]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -60,6 +60,16 @@ def compete(
                 if number:
                     played.append(round)
     return outcomes
+
+
+def alone(missing: Sequence[str], measure: Callable[[], R]) -> R | str:
+    """Return what it comes to where one is measured by itself, or why it comes to nothing."""
+    if missing:
+        return f"missing: {', '.join(missing)}"
+    try:
+        return measure()
+    except Failed as failure:
+        return f"failed: {failure}"
 
 
 def median_of(rounds: Sequence[R] | str, figure: Callable[[R], float]) -> float | None:

@@ -14,14 +14,16 @@ import attrs
 
 from benchmarks.contenders import Contender, Opening
 from benchmarks.conversation import Program, python
+from benchmarks.report import quantile
 
-__all__ = ["Waits", "measure"]
+__all__ = ["PINGER", "Waits", "measure", "waits_from"]
 
 EVERY = 0.25  # s, between two publishes
 SIZE = 200  # bytes of an event
 PATIENCE = 120.0  # s, for a crowd to come
 LATE = 20.0  # s, for the last replies and deliveries
-_PINGER = Opening("/ws", "trio-hub.v1.json", 1, '{"ack":0}')
+PINGER = Opening("/ws", "trio-hub.v1.json", 1, '{"ack":0}')
+"""How `benchmarks.load.pinger` comes to a hub."""
 
 
 @attrs.frozen
@@ -43,7 +45,7 @@ def measure(server: Contender, crowd: int, seconds: float) -> tuple[Waits, Waits
         port, facts = hub.facts["port"], hub.facts
         words = port, server.opening.word, crowd, facts["unit"], facts["ack"]
         listeners = stack.enter_context(Program(python("benchmarks.load.sink", *words), within=PATIENCE))
-        pinger = stack.enter_context(Program(python("benchmarks.load.pinger", port, _PINGER.word)))
+        pinger = stack.enter_context(Program(python("benchmarks.load.pinger", port, PINGER.word)))
         pinger.ask("ping", 0.2, within=LATE)  # a trial
         quiet = pinger.ask("ping", seconds, within=seconds + LATE)["trips"]
         publishes = max(int(seconds / EVERY), 1)
@@ -65,5 +67,4 @@ def _publish(hub: Program, publishes: int) -> None:
 def waits_from(trips: Sequence[float], recipients: int, published: int) -> Waits:
     """Return what matters of round trips."""
     ordered = sorted(trips)
-    count = len(ordered)
-    return Waits(count, ordered[count // 2], ordered[count * 99 // 100], ordered[-1], recipients, published)
+    return Waits(len(ordered), quantile(ordered, 0.5), quantile(ordered, 0.99), ordered[-1], recipients, published)

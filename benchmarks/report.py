@@ -10,7 +10,18 @@ from typing import Any
 
 import attrs
 
-__all__ = ["Bars", "Owed", "Report", "Table", "as_markdown", "machine", "owed_table", "short"]
+__all__ = [
+    "Bars",
+    "Owed",
+    "Report",
+    "Table",
+    "as_markdown",
+    "explanation_of",
+    "machine",
+    "owed_table",
+    "quantile",
+    "short",
+]
 
 
 @attrs.frozen
@@ -51,6 +62,16 @@ class Report:
     figures: Any
     bars: Sequence[Bars] = ()
     owed: Sequence[Owed] = ()
+
+
+def explanation_of(doc: str | None) -> str:
+    """Return what a scenario's docstring says below its first line."""
+    return (doc or "").partition("\n\n")[2].strip()
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which this share of all is."""
+    return ordered[min(int(share * len(ordered)), len(ordered) - 1)]
 
 
 def as_markdown(report: Report) -> str:

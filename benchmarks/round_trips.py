@@ -8,13 +8,14 @@ from statistics import median
 
 import attrs
 
+from benchmarks import rates
 from benchmarks.contenders import Contender
-from benchmarks.contest import Outcomes, median_of, median_ratio
+from benchmarks.contest import Outcomes, compete
 from benchmarks.conversation import Program, python
-from benchmarks.report import Bars, Table, short
+from benchmarks.report import Owed, Report, explanation_of
 from benchmarks.settings import Settings
 
-__all__ = ["Round", "RoundTrips", "Shape", "bars_of", "enter", "figures_of", "table_of"]
+__all__ = ["Round", "RoundTrips", "Shape", "report_of"]
 
 TRIAL = 200  # messages on each link, to warm up and to find out how many make a round
 PATIENCE = 60.0  # s, for anything
@@ -33,35 +34,25 @@ class Shape:
         return f"{self.title}, {self.links} links, {self.window} under way on each"
 
 
-@attrs.frozen
-class Round:
-    """One measurement. Seconds throughout; `cpu` is the server's. Trips are timed where a link has one at a time."""
+@attrs.frozen(kw_only=True)
+class Round(rates.Round):
+    """`caller_cpu` are the caller's seconds. Trips are timed where a link has one at a time."""
 
     messages: int
-    wall: float
-    cpu: float
     caller_cpu: float
     p50: float | None
     p99: float | None
 
     @property
-    def rate(self) -> float:
-        """Round trips a second."""
-        return self.messages / self.wall
-
-    @property
-    def cpu_rate(self) -> float:
-        """Round trips a second of the server's CPU time."""
-        return self.messages / self.cpu
+    def done(self) -> int:
+        return self.messages
 
 
 class RoundTrips:
     """A server with a caller's links, ready for rounds. `load` is the caller's module."""
 
     def __init__(self, contender: Contender, shape: Shape, load: str, stack: ExitStack, settings: Settings) -> None:
-        kept = None
-        if settings.profile is not None:
-            kept = settings.profile / f"{contender.name}-{shape}".translate(str.maketrans("/ ,", "---"))
+        kept = settings.profile_of(contender.name, shape)
         self._links = shape.links
         self._seconds = settings.seconds
         self._share = TRIAL
@@ -78,41 +69,48 @@ class RoundTrips:
         before = self._server.ask("cpu")["cpu"]
         said = self._caller.ask("call", messages, PATIENCE, within=PATIENCE + 5)
         cpu = self._server.ask("cpu")["cpu"] - before
-        times = said["ended"] - said["begun"], cpu, said["cpu"], said.get("p50"), said.get("p99")
-        round = Round(messages, *times)
+        round = Round(
+            messages=messages,
+            wall=said["ended"] - said["begun"],
+            cpu=cpu,
+            caller_cpu=said["cpu"],
+            p50=said.get("p50"),
+            p99=said.get("p99"),
+        )
         if not self._played:
             self._share = max(int(round.rate * self._seconds / self._links), 10)
         self._played += 1
         return round
 
 
-def enter(shape: Shape, load: str, settings: Settings) -> Callable[[Contender, ExitStack], RoundTrips]:
-    """Return what enters a contender for `benchmarks.contest.compete`."""
+def report_of(
+    title: str,
+    doc: str | None,
+    contenders: Sequence[Contender],
+    shapes: Sequence[Shape],
+    load: str,
+    references: Sequence[str],
+    owed: Callable[[str, Outcomes[Round]], Owed],
+    settings: Settings,
+) -> Report:
+    """Measure all contenders in each of these shapes, with `load` as their caller; `owed` is said of the first."""
+    tables, figures, bars, all_owed = [], [], [], []
+    for shape in shapes:
+        outcomes = compete(contenders, _enter(shape, load, settings), settings.rounds)
+        tables.append(rates.table_of(str(shape), _UNIT, outcomes, _COLUMNS, references))
+        figures.append({**attrs.asdict(shape), "servers": rates.figures_of("round_trips", outcomes)})
+        bars.append(rates.bars_of(f"{title}, {shape}", _UNIT, outcomes))
+        if shape is shapes[0]:
+            all_owed.append(owed(f"{title.lower()}, {shape}", outcomes))
+    return Report(title, explanation_of(doc), tables, figures, bars, all_owed)
+
+
+def _enter(shape: Shape, load: str, settings: Settings) -> Callable[[Contender, ExitStack], RoundTrips]:
     return lambda contender, stack: RoundTrips(contender, shape, load, stack, settings)
 
 
-# -- what came of it
-
-
-def table_of(title: str, outcomes: Outcomes[Round], references: Sequence[str]) -> Table:
-    """Return rates, what they cost, and their ratios to those of `references`."""
-    columns = ["server", "round trips/s", "range", "CPU µs each", "CPU/wall", "caller CPU/wall", "p50 ms", "p99 ms"]
-    columns += [f"x {name}" for name in references]
-    rows = []
-    for name, rounds in outcomes.items():
-        if isinstance(rounds, str):
-            rows.append([name, rounds, *[""] * (len(columns) - 2)])
-            continue
-        rates = [each.rate for each in rounds]
-        row = [name, short(median(rates)), f"{short(min(rates))} - {short(max(rates))}"]
-        row.append(f"{1e6 / median(each.cpu_rate for each in rounds):.2f}")
-        row += [f"{median(getattr(each, cpu) / each.wall for each in rounds):.0%}" for cpu in ("cpu", "caller_cpu")]
-        row += [_milliseconds([getattr(each, quantile) for each in rounds]) for quantile in ("p50", "p99")]
-        for reference in references:
-            ratio = median_ratio(rounds, outcomes.get(reference, ""), lambda each: each.rate)
-            row.append("" if ratio is None else f"{ratio:.2f}")
-        rows.append(row)
-    return Table(title, columns, rows)
+def _trips(title: str, quantile: str) -> rates.Column[Round]:
+    return title, lambda rounds: _milliseconds([getattr(each, quantile) for each in rounds])
 
 
 def _milliseconds(seconds: Sequence[float | None]) -> str:
@@ -120,22 +118,10 @@ def _milliseconds(seconds: Sequence[float | None]) -> str:
     return f"{1e3 * median(timed):.2f}" if timed else ""
 
 
-def bars_of(title: str, outcomes: Outcomes[Round]) -> Bars:
-    """Return what is drawn."""
-    rates = {name: median_of(rounds, lambda each: each.rate) for name, rounds in outcomes.items()}
-    return Bars(title, "round trips/s", {name: rate for name, rate in rates.items() if rate})
-
-
-def figures_of(shape: Shape, outcomes: Outcomes[Round]) -> dict[str, object]:
-    """Return everything that was measured, as JSON can hold it."""
-    servers = {
-        name: {"missing": rounds}
-        if isinstance(rounds, str)
-        else {
-            "round_trips_per_second": median_of(rounds, lambda each: each.rate),
-            "round_trips_per_cpu_second": median_of(rounds, lambda each: each.cpu_rate),
-            "rounds": [attrs.asdict(each) for each in rounds],
-        }
-        for name, rounds in outcomes.items()
-    }
-    return {**attrs.asdict(shape), "servers": servers}
+_UNIT = "round trips/s"
+_COLUMNS: Sequence[rates.Column[Round]] = (
+    rates.share_of_wall("CPU/wall", "cpu"),
+    rates.share_of_wall("caller CPU/wall", "caller_cpu"),
+    _trips("p50 ms", "p50"),
+    _trips("p99 ms", "p99"),
+)

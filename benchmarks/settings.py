@@ -25,5 +25,10 @@ class Settings:
     seconds: float = 0.5
     profile: Path | None = None
 
+    def profile_of(self, *words: object) -> Path | None:
+        """Return the file for the statistics of what these words name; None where none are wanted."""
+        name = "-".join(map(str, words)).translate(str.maketrans("/ ,", "---"))
+        return None if self.profile is None else self.profile / name
+
 
 QUICK = Settings(links=(100,), sizes=(200,), crowd=1000, rounds=3, seconds=0.25)

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Callable
 from itertools import accumulate
 
-from benchmarks.load.caller import PATIENCE, SPARE, Caller, obey, open_links
-from benchmarks.load.raw import Trouble, masked, read_frame, run
+from benchmarks.load.caller import PATIENCE, SPARE, Caller, obey
+from benchmarks.load.raw import Trouble, masked, open_links, read_frame, run
 
 ACK_EVERY = 64
 WORD = b'"sum"'

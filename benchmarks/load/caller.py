@@ -21,9 +21,10 @@ import time
 from typing import Protocol
 
 from benchmarks.conversation import answer, next_command
-from benchmarks.load.raw import READ_SIZE, Trouble, masked, open_files, opening_from, run, upgrade
+from benchmarks.load.raw import READ_SIZE, Trouble, masked, open_links, run
+from benchmarks.report import quantile
 
-__all__ = ["PATIENCE", "SPARE", "Caller", "Script", "obey", "open_links"]
+__all__ = ["PATIENCE", "SPARE", "Caller", "Script", "obey"]
 
 NAP = 0.0001  # s
 SPARE = 16  # bytes in front of what is read, for a script that looks at what came before
@@ -81,7 +82,7 @@ class Caller:
         facts = {"begun": begun, "ended": time.monotonic(), "cpu": time.process_time() - cpu}
         self._next = self._end
         if trips := sorted(self._trips):
-            facts |= {"p50": trips[len(trips) // 2], "p99": trips[len(trips) * 99 // 100]}
+            facts |= {"p50": quantile(trips, 0.5), "p99": quantile(trips, 0.99)}
         return facts
 
     def _converse(self, missing: int, deadline: float) -> None:
@@ -176,15 +177,6 @@ class Echo:
         if heard != self._reply:
             raise Trouble(f"{heard[:100]!r} is no echo")
         link.setblocking(False)
-
-
-def open_links(port: str, opening: str, count: str) -> list[socket.socket]:
-    """Open links as a command line says it."""
-    open_files()
-    opened = [upgrade(int(port), opening_from(opening)) for _ in range(int(count))]
-    if any(data for _, data in opened):
-        raise Trouble("more came than the greetings")
-    return [link for link, _ in opened]
 
 
 def obey(caller: Caller) -> None:

@@ -14,7 +14,7 @@ import sys
 import time
 
 from benchmarks.conversation import answer, next_command
-from benchmarks.load.raw import READ_SIZE, FrameCounter, Trouble, open_files, opening_from, run, upgrade
+from benchmarks.load.raw import READ_SIZE, FrameCounter, Trouble, open_links, run
 from benchmarks.load.sink import ACK_EVERY, ACKS
 
 
@@ -54,11 +54,7 @@ def hear(
 
 def main() -> None:
     port, opening, count, unit, ack = sys.argv[1:]
-    open_files()
-    opened = [upgrade(int(port), opening_from(opening)) for _ in range(int(count))]
-    if any(data for _, data in opened):
-        raise Trouble("more came than the greetings")
-    links = {link.fileno(): link for link, _ in opened}
+    links = {link.fileno(): link for link in open_links(port, opening, count)}
     counters = {fd: FrameCounter(int(unit)) for fd in links}
     answer(links=len(links))
     while words := next_command():

@@ -23,6 +23,7 @@ __all__ = [
     "frame_size",
     "masked",
     "open_files",
+    "open_links",
     "opening_from",
     "payload_of",
     "read_frame",
@@ -95,6 +96,15 @@ def upgrade(port: int, opening: Opening) -> tuple[socket.socket, bytes]:
             link.sendall(masked(opening.said.encode()))
     link.setblocking(False)
     return link, data
+
+
+def open_links(port: str, opening: str, count: str) -> list[socket.socket]:
+    """Open links as a command line says it. Raises `Trouble` where more comes than the greetings."""
+    open_files()
+    opened = [upgrade(int(port), opening_from(opening)) for _ in range(int(count))]
+    if any(data for _, data in opened):
+        raise Trouble("more came than the greetings")
+    return [link for link, _ in opened]
 
 
 def read_frame(link: socket.socket, data: bytes) -> tuple[bytes, bytes]:

@@ -29,10 +29,8 @@ from benchmarks.load.raw import (
     MessageCounter,
     Trouble,
     masked,
-    open_files,
-    opening_from,
+    open_links,
     run,
-    upgrade,
 )
 
 ACK_EVERY = 256
@@ -104,12 +102,9 @@ def _counting(unit: str) -> Callable[[], FrameCounter | MessageCounter] | None:
 
 def main() -> None:
     port, opening, count, unit, ack = sys.argv[1:]
-    open_files()
-    opened = [upgrade(int(port), opening_from(opening)) for _ in range(int(count))]
-    if any(data for _, data in opened):
-        raise Trouble("more came than the greetings")
-    sink = Sink([link for link, _ in opened], unit, ACKS.get(ack))
-    answer(links=len(opened))
+    links = open_links(port, opening, count)
+    sink = Sink(links, unit, ACKS.get(ack))
+    answer(links=len(links))
     while words := next_command():
         _, wanted, seconds = words
         cpu = time.process_time()

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 
 import attrs
 
 from benchmarks.contenders import NODE, Contender
+from benchmarks.contest import alone
 from benchmarks.conversation import Failed, Program
-from benchmarks.report import Bars, Owed, Report, Table
+from benchmarks.report import Bars, Owed, Report, Table, explanation_of
 from benchmarks.settings import Settings
 
 __all__ = ["Cut", "play", "run"]
@@ -37,6 +39,10 @@ class Pair:
     @property
     def name(self) -> str:
         return self.server.name
+
+    def missing(self) -> list[str]:
+        """Return what either needs and is not installed here."""
+        return self.server.missing() + self.clients.missing()
 
 
 def _python(name: str, server: str, clients: str, needs: Sequence[str] = ()) -> Pair:
@@ -105,27 +111,17 @@ def run(settings: Settings) -> Report:
     """Measure every contender that is here, one after the other."""
     clients = min(settings.crowd, 100)
     messages = max(round(8 * settings.rounds * settings.seconds * RATE), RATE)
-    outcomes = {pair.name: _outcome(pair, clients, messages) for pair in PAIRS}
+    outcomes = {pair.name: alone(pair.missing(), partial(play, pair, clients, messages, EVERY)) for pair in PAIRS}
     delivered = {name: cut.delivered for name, cut in outcomes.items() if isinstance(cut, Cut)}
     figures = {name: {"missing": cut} if isinstance(cut, str) else _figures(cut) for name, cut in outcomes.items()}
     return Report(
         "Cuts",
-        (__doc__ or "").partition("\n\n")[2].strip(),
+        explanation_of(__doc__),
         [_table(f"{clients} clients, {messages} messages, each client cut every {EVERY:g} s", outcomes)],
         {"clients": clients, "messages": messages, "every": EVERY, "servers": figures},
         [Bars("Delivered while clients are cut", "%", {name: 100 * part for name, part in delivered.items()})],
         [_owed(outcomes[OURS])],
     )
-
-
-def _outcome(pair: Pair, clients: int, messages: int) -> Cut | str:
-    """Return what came of it, or why nothing did."""
-    if missing := pair.server.missing() + pair.clients.missing():
-        return f"missing: {', '.join(missing)}"
-    try:
-        return play(pair, clients, messages, EVERY)
-    except Failed as failure:
-        return f"failed: {failure}"
 
 
 # -- what came of it

@@ -7,17 +7,16 @@ just before the first message until the last is back; CPU time is the server's o
 
 from __future__ import annotations
 
-from benchmarks.contest import Outcomes, compete, median_ratio
+from benchmarks.contest import Outcomes, median_ratio
 from benchmarks.report import Owed, Report
-from benchmarks.round_trips import Round, Shape, bars_of, enter, figures_of, table_of
+from benchmarks.round_trips import Round, Shape, report_of
 from benchmarks.servers import ECHO
 from benchmarks.settings import Settings
 
 __all__ = ["run"]
 
-PIPELINED = Shape("64 B pipelined", links=20, window=32, size=64)
 SHAPES = (
-    PIPELINED,
+    Shape("64 B pipelined", links=20, window=32, size=64),
     Shape("64 B ping-pong", links=100, window=1, size=64),
     Shape("64 KiB", links=10, window=4, size=64 * 1024),
 )
@@ -27,15 +26,8 @@ _REFERENCES = ("websockets/uvloop", PICOWS, "Bun")
 
 def run(settings: Settings) -> Report:
     """Measure every contender that is here with every shape."""
-    tables, figures, bars, owed = [], [], [], []
-    for shape in SHAPES:
-        outcomes = compete(ECHO, enter(shape, "benchmarks.load.caller", settings), settings.rounds)
-        tables.append(table_of(str(shape), outcomes, _REFERENCES))
-        figures.append(figures_of(shape, outcomes))
-        bars.append(bars_of(f"Echo, {shape}", outcomes))
-        if shape is PIPELINED:
-            owed.append(_owed(f"echo, {shape}", outcomes))
-    return Report("Echo", (__doc__ or "").partition("\n\n")[2].strip(), tables, figures, bars, owed)
+    load = "benchmarks.load.caller"
+    return report_of("Echo", __doc__, ECHO, SHAPES, load, _REFERENCES, _owed, settings)
 
 
 def _owed(work: str, outcomes: Outcomes[Round]) -> Owed:

@@ -10,46 +10,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from statistics import median
 
 import attrs
 
+from benchmarks import rates
 from benchmarks.contenders import Contender
-from benchmarks.contest import Outcomes, compete, median_of, median_ratio
+from benchmarks.contest import Outcomes, compete, median_ratio
 from benchmarks.conversation import Program, python
-from benchmarks.report import Bars, Owed, Report, Table, short
+from benchmarks.report import Owed, Report, explanation_of
 from benchmarks.servers import FAN_OUT
 from benchmarks.settings import Settings
 
-__all__ = ["Contest", "Round", "figures_of", "run"]
+__all__ = ["BURSTS", "SHARES", "UNIT", "Contest", "Round", "run"]
 
 BURSTS = {1: "one at a time", 16: "bursts of 16"}
 TRIAL = 30_000  # deliveries, to warm up and to find out how many make a round
 PATIENCE = 60.0  # s, for anything
+UNIT = "deliveries/s"
+SHARES: Sequence[rates.Column[Round]] = (
+    rates.share_of_wall("CPU/wall", "cpu"),
+    rates.share_of_wall("sink CPU/wall", "sink_cpu"),
+)
 
 UVLOOP, PICOWS, NATS, BUN = "websockets/uvloop", "picows/uvloop", "nats-server", "Bun"
 _REFERENCES = (UVLOOP, PICOWS, NATS, BUN)
 
 
-@attrs.frozen
-class Round:
-    """One measurement. Seconds throughout; `cpu` is the server's, `sink_cpu` the sink's; `bytes` came to all."""
+@attrs.frozen(kw_only=True)
+class Round(rates.Round):
+    """`sink_cpu` are the sink's seconds, `bytes` came to all."""
 
     deliveries: int
-    wall: float
-    cpu: float
     sink_cpu: float
     bytes: int
 
     @property
-    def rate(self) -> float:
-        """Deliveries a second."""
-        return self.deliveries / self.wall
-
-    @property
-    def cpu_rate(self) -> float:
-        """Deliveries a second of the server's CPU time."""
-        return self.deliveries / self.cpu
+    def done(self) -> int:
+        return self.deliveries
 
 
 class Contest:
@@ -69,9 +66,7 @@ class Contest:
         *,
         trial: int = TRIAL,
     ) -> None:
-        kept = None
-        if settings.profile is not None:
-            kept = settings.profile / f"{contender.name.replace('/', '-').replace(' ', '-')}-{links}-{size}-{burst}"
+        kept = settings.profile_of(contender.name, links, size, burst)
         self._links = links
         self._burst = burst
         self._seconds = settings.seconds
@@ -91,7 +86,13 @@ class Contest:
         begun = self.server.ask("publish", messages, self._burst)
         ended = self._sink.listen(PATIENCE + 5)
         cpu = self.server.ask("cpu")["cpu"] - begun["cpu"]
-        round = Round(messages * self._links, ended["ended"] - begun["begun"], cpu, ended["cpu"], ended["bytes"])
+        round = Round(
+            deliveries=messages * self._links,
+            wall=ended["ended"] - begun["begun"],
+            cpu=cpu,
+            sink_cpu=ended["cpu"],
+            bytes=ended["bytes"],
+        )
         if not self._played:
             self._messages = _whole_bursts(round.rate * self._seconds / self._links, self._burst)
         self._played += 1
@@ -109,18 +110,13 @@ def run(settings: Settings) -> Report:
         for links in settings.links:
             for burst, title in BURSTS.items():
                 outcomes = compete(FAN_OUT, _enter(size, links, burst, settings), settings.rounds)
-                tables.append(_table(f"{links} links, {size} B, {title}", outcomes))
-                figures.append({"links": links, "burst": burst, "size": size, "servers": figures_of(outcomes)})
-                owed += _owed(f"fan-out, {links} links, {size} B, {title}", burst, outcomes)
-                rates = {name: median_of(rounds, lambda each: each.rate) for name, rounds in outcomes.items()}
-                bars.append(
-                    Bars(
-                        f"Fan-out, {links} links, {size} B, {title}",
-                        "deliveries/s",
-                        {k: v for k, v in rates.items() if v},
-                    )
-                )
-    return Report("Fan-out", (__doc__ or "").partition("\n\n")[2].strip(), tables, figures, bars, owed)
+                what = f"{links} links, {size} B, {title}"
+                tables.append(rates.table_of(what, UNIT, outcomes, SHARES, _REFERENCES))
+                servers = rates.figures_of("deliveries", outcomes)
+                figures.append({"links": links, "burst": burst, "size": size, "servers": servers})
+                owed += _owed(f"fan-out, {what}", burst, outcomes)
+                bars.append(rates.bars_of(f"Fan-out, {what}", UNIT, outcomes))
+    return Report("Fan-out", explanation_of(__doc__), tables, figures, bars, owed)
 
 
 def _enter(size: int, links: int, burst: int, settings: Settings) -> Callable[[Contender, ExitStack], Contest]:
@@ -150,36 +146,3 @@ def _owed(work: str, burst: int, outcomes: Outcomes[Round]) -> list[Owed]:
         met = max(ratios.values()) >= factor if ratios else None
         owed.append(Owed(work, f">= {factor:g} x {reference}", measured, met))
     return owed
-
-
-def _table(title: str, outcomes: Outcomes[Round]) -> Table:
-    columns = ["server", "deliveries/s", "range", "CPU µs each", "CPU/wall", "sink CPU/wall"]
-    columns += [f"x {name}" for name in _REFERENCES]
-    rows = []
-    for name, rounds in outcomes.items():
-        if isinstance(rounds, str):
-            rows.append([name, rounds, *[""] * (len(columns) - 2)])
-            continue
-        rates = [each.rate for each in rounds]
-        row = [name, short(median(rates)), f"{short(min(rates))} - {short(max(rates))}"]
-        row.append(f"{1e6 / median(each.cpu_rate for each in rounds):.2f}")
-        row += [f"{median(getattr(each, cpu) / each.wall for each in rounds):.0%}" for cpu in ("cpu", "sink_cpu")]
-        for reference in _REFERENCES:
-            ratio = median_ratio(rounds, outcomes.get(reference, ""), lambda each: each.rate)
-            row.append("" if ratio is None else f"{ratio:.2f}")
-        rows.append(row)
-    return Table(title, columns, rows)
-
-
-def figures_of(outcomes: Outcomes[Round]) -> dict[str, object]:
-    """Return everything that was measured, as JSON can hold it."""
-    return {
-        name: {"missing": rounds}
-        if isinstance(rounds, str)
-        else {
-            "deliveries_per_second": median_of(rounds, lambda each: each.rate),
-            "deliveries_per_cpu_second": median_of(rounds, lambda each: each.cpu_rate),
-            "rounds": [attrs.asdict(each) for each in rounds],
-        }
-        for name, rounds in outcomes.items()
-    }

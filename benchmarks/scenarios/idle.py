@@ -11,13 +11,15 @@ import os
 import re
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import attrs
 
 from benchmarks.contenders import Contender
-from benchmarks.conversation import Failed, Program, python
-from benchmarks.report import Bars, Owed, Report, Table
+from benchmarks.contest import alone
+from benchmarks.conversation import Program, python
+from benchmarks.report import Bars, Owed, Report, Table, explanation_of
 from benchmarks.servers import FAN_OUT
 from benchmarks.settings import Settings
 
@@ -43,7 +45,7 @@ class Idle:
 def run(settings: Settings) -> Report:
     """Measure every contender that is here, one after the other."""
     links = settings.crowd // 2
-    outcomes = {contender.name: _measure(contender, links) for contender in FAN_OUT}
+    outcomes = {each.name: alone(each.missing(), partial(_measure, each, links)) for each in FAN_OUT}
     found = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Idle)}
     rows = [
         [name, f"{outcome.server:.1f}", f"{outcome.kernel:.1f}"] if isinstance(outcome, Idle) else [name, outcome, ""]
@@ -54,7 +56,7 @@ def run(settings: Settings) -> Report:
         name: outcome if isinstance(outcome, str) else attrs.asdict(outcome) for name, outcome in outcomes.items()
     }
     bars = Bars("An idle connection", "KiB", {name: outcome.server for name, outcome in found.items()})
-    return Report("Idle memory", (__doc__ or "").partition("\n\n")[2].strip(), [table], figures, [bars], _owed(found))
+    return Report("Idle memory", explanation_of(__doc__), [table], figures, [bars], _owed(found))
 
 
 def _owed(found: dict[str, Idle]) -> list[Owed]:
@@ -63,20 +65,15 @@ def _owed(found: dict[str, Idle]) -> list[Owed]:
     return [Owed("an idle connection, RSS", f"<= {OWED:g} KiB", measured, max(ours.values()) <= OWED if ours else None)]
 
 
-def _measure(contender: Contender, links: int) -> Idle | str:
-    if missing := contender.missing():
-        return f"missing: {', '.join(missing)}"
-    try:
-        with ExitStack() as stack:
-            server = stack.enter_context(Program(contender.program(200)))
-            pid = server.facts.get("pid", server.pid)
-            words = server.facts["port"], contender.opening.word
-            _open(stack, *words, FEW)
-            before, kernel_before = rss(pid), kernel()
-            _open(stack, *words, links)
-            return Idle(links, (rss(pid) - before) / links / 1024, (kernel() - kernel_before) / links / 2 / 1024)
-    except Failed as failure:
-        return f"failed: {failure}"
+def _measure(contender: Contender, links: int) -> Idle:
+    with ExitStack() as stack:
+        server = stack.enter_context(Program(contender.program(200)))
+        pid = server.facts.get("pid", server.pid)
+        words = server.facts["port"], contender.opening.word
+        _open(stack, *words, FEW)
+        before, kernel_before = rss(pid), kernel()
+        _open(stack, *words, links)
+        return Idle(links, (rss(pid) - before) / links / 1024, (kernel() - kernel_before) / links / 2 / 1024)
 
 
 def _open(stack: ExitStack, port: int, opening: str, links: int) -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from functools import partial
 
 import attrs
 
 from benchmarks.contenders import Contender
-from benchmarks.conversation import Failed, Program, python
-from benchmarks.report import Bars, Report, Table
+from benchmarks.contest import alone
+from benchmarks.conversation import Program, python
+from benchmarks.report import Bars, Report, Table, explanation_of, quantile
 from benchmarks.servers import FAN_OUT
 from benchmarks.settings import Settings
 
@@ -39,7 +41,7 @@ def run(settings: Settings) -> Report:
     """Measure every contender that is here, one after the other."""
     links = settings.crowd // 10
     messages = int(RATE * max(settings.seconds * settings.rounds * 3, 1.0))
-    outcomes = {contender.name: _measure(contender, links, messages) for contender in FAN_OUT}
+    outcomes = {each.name: alone(each.missing(), partial(_measure, each, links, messages)) for each in FAN_OUT}
     rows = []
     for name, outcome in outcomes.items():
         if isinstance(outcome, str):
@@ -56,21 +58,16 @@ def run(settings: Settings) -> Report:
     }
     p99 = {name: 1000 * outcome.delays["p99"] for name, outcome in outcomes.items() if isinstance(outcome, Delays)}
     bars = [Bars(f"Latency to {links} links, p99", "ms", p99)]
-    return Report("Latency", (__doc__ or "").partition("\n\n")[2].strip(), [table], figures, bars)
+    return Report("Latency", explanation_of(__doc__), [table], figures, bars)
 
 
-def _measure(contender: Contender, links: int, messages: int) -> Delays | str:
-    if missing := contender.missing():
-        return f"missing: {', '.join(missing)}"
-    try:
-        with ExitStack() as stack:
-            server = stack.enter_context(Program(contender.program(SIZE)))
-            facts = server.facts
-            words = facts["port"], contender.opening.word, links, facts.get("unit") or SIZE, facts.get("ack", "-")
-            listener = stack.enter_context(Program(python("benchmarks.load.listener", *words), within=PATIENCE))
-            return _converse(server, listener, messages)
-    except Failed as failure:
-        return f"failed: {failure}"
+def _measure(contender: Contender, links: int, messages: int) -> Delays:
+    with ExitStack() as stack:
+        server = stack.enter_context(Program(contender.program(SIZE)))
+        facts = server.facts
+        words = facts["port"], contender.opening.word, links, facts.get("unit") or SIZE, facts.get("ack", "-")
+        listener = stack.enter_context(Program(python("benchmarks.load.listener", *words), within=PATIENCE))
+        return _converse(server, listener, messages)
 
 
 def _converse(server: Program, listener: Program, messages: int) -> Delays:
@@ -90,4 +87,4 @@ def _converse(server: Program, listener: Program, messages: int) -> Delays:
 def percentiles(values: list[float]) -> dict[str, float]:
     """Return the value below which each share of all values is."""
     ordered = sorted(values)
-    return {name: ordered[min(int(share * len(ordered)), len(ordered) - 1)] for name, share in SHARES.items()}
+    return {name: quantile(ordered, share) for name, share in SHARES.items()}

@@ -8,31 +8,23 @@ nobody does: data is validated, and in v1 a request that is repeated is not carr
 
 from __future__ import annotations
 
-from benchmarks.contest import Outcomes, compete, median_of
+from benchmarks.contest import Outcomes, median_of
 from benchmarks.report import Owed, Report, short
-from benchmarks.round_trips import Round, Shape, bars_of, enter, figures_of, table_of
+from benchmarks.round_trips import Round, Shape, report_of
 from benchmarks.servers import REQUESTS
 from benchmarks.settings import Settings
 
 __all__ = ["run"]
 
-PIPELINED = Shape("pipelined", links=20, window=32)
-SHAPES = PIPELINED, Shape("ping-pong", links=100, window=1)
+SHAPES = Shape("pipelined", links=20, window=32), Shape("ping-pong", links=100, window=1)
 OURS, RATE = "trio_hub v1.json", 100_000
 _REFERENCES = ("websockets/uvloop", "picows/uvloop", "ws/node")
 
 
 def run(settings: Settings) -> Report:
     """Measure every contender that is here with every shape."""
-    tables, figures, bars, owed = [], [], [], []
-    for shape in SHAPES:
-        outcomes = compete(REQUESTS, enter(shape, "benchmarks.load.asker", settings), settings.rounds)
-        tables.append(table_of(str(shape), outcomes, _REFERENCES))
-        figures.append(figures_of(shape, outcomes))
-        bars.append(bars_of(f"Requests, {shape}", outcomes))
-        if shape is PIPELINED:
-            owed.append(_owed(f"requests, {shape}", outcomes))
-    return Report("Requests", (__doc__ or "").partition("\n\n")[2].strip(), tables, figures, bars, owed)
+    load = "benchmarks.load.asker"
+    return report_of("Requests", __doc__, REQUESTS, SHAPES, load, _REFERENCES, _owed, settings)
 
 
 def _owed(work: str, outcomes: Outcomes[Round]) -> Owed:

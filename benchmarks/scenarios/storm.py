@@ -19,11 +19,12 @@ from statistics import median
 
 import attrs
 
-from benchmarks.contenders import Contender, Opening
-from benchmarks.contest import Outcomes, compete, median_of, median_ratio
+from benchmarks import rates
+from benchmarks.contenders import Contender
+from benchmarks.contest import Outcomes, compete, median_ratio
 from benchmarks.conversation import Failed, Program, python
-from benchmarks.fairness import Waits, waits_from
-from benchmarks.report import Bars, Owed, Report, Table, short
+from benchmarks.fairness import PINGER, Waits, waits_from
+from benchmarks.report import Owed, Report, Table, explanation_of, short
 from benchmarks.servers import FAN_OUT
 from benchmarks.settings import Settings
 
@@ -37,27 +38,18 @@ PATIENCE = 120.0  # s
 UVLOOP = "websockets/uvloop"
 _OURS = "trio_hub v1.json"
 _DIALED = (_OURS, "websockets/asyncio", UVLOOP, "picows/uvloop", "aiohttp/uvloop", "ws/node", "Bun")
-_PINGER = Opening("/ws", "trio-hub.v1.json", 1, '{"ack":0}')
 
 
-@attrs.frozen
-class Round:
-    """So many links came (or came back). Seconds; `cpu` is the server's, `begun` by the machine's clock."""
+@attrs.frozen(kw_only=True)
+class Round(rates.Round):
+    """So many links came (or came back); it `begun` by the machine's clock."""
 
     links: int
     begun: float
-    wall: float
-    cpu: float
 
     @property
-    def rate(self) -> float:
-        """Links a second."""
-        return self.links / self.wall
-
-    @property
-    def cpu_rate(self) -> float:
-        """Links a second of the server's CPU time."""
-        return self.links / self.cpu
+    def done(self) -> int:
+        return self.links
 
 
 class Dials:
@@ -79,7 +71,7 @@ class Dials:
 
     def come_back(self) -> tuple[Round, list[float]]:
         """Open every link, lose all, and come back; return that, and how long the pings took meanwhile."""
-        with Program(python("benchmarks.load.pinger", self.port, _PINGER.word)) as pinger:
+        with Program(python("benchmarks.load.pinger", self.port, PINGER.word)) as pinger:
             self._time("open", PATIENCE)
             self._dialer.ask("reset")
             time.sleep(0.5)  # so that all of them are known to be away
@@ -96,7 +88,7 @@ class Dials:
         cpu = self.server.ask("cpu")["cpu"]
         took = self._dialer.ask(*words, within=PATIENCE + 5)
         cost = self.server.ask("cpu")["cpu"] - cpu
-        return Round(self._links, took["begun"], took["ended"] - took["begun"], cost)
+        return Round(links=self._links, begun=took["begun"], wall=took["ended"] - took["begun"], cpu=cost)
 
 
 def meanwhile(begun: Sequence[float], trips: Sequence[float], since: float, until: float) -> list[float]:
@@ -112,7 +104,6 @@ def run(settings: Settings) -> Report:
     opened = compete(contenders, lambda each, stack: Dials(each, dials, HANDSHAKE_FLIGHT, stack), settings.rounds)
     storms, waits, failure = _storms(links, settings.rounds)
     tables = [_storm_table(links, storms, waits, failure), _handshake_table(dials, opened)]
-    rates = {name: rate for name, rounds in opened.items() if (rate := median_of(rounds, lambda each: each.cpu_rate))}
     figures = {
         "storms": [attrs.asdict(storm) for storm in storms],
         "waits": None if waits is None else attrs.asdict(waits),
@@ -122,9 +113,8 @@ def run(settings: Settings) -> Report:
             for name, rounds in opened.items()
         },
     }
-    bars = [Bars("Handshakes", "a second of the server's CPU time", rates)]
-    explanation = (__doc__ or "").partition("\n\n")[2].strip()
-    return Report("Reconnect storm", explanation, tables, figures, bars, _owed(links, storms, waits))
+    bars = [rates.bars_of("Handshakes", "a second of the server's CPU time", opened, lambda each: each.cpu_rate)]
+    return Report("Reconnect storm", explanation_of(__doc__), tables, figures, bars, _owed(links, storms, waits))
 
 
 def _storms(links: int, rounds: int) -> tuple[list[Round], Waits | None, str | None]:

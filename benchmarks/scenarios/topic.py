@@ -14,13 +14,13 @@ from statistics import median
 
 import attrs
 
-from benchmarks import fairness, index
+from benchmarks import fairness, index, rates
 from benchmarks.contenders import Contender, Opening
 from benchmarks.contest import Outcomes, compete, median_of, median_ratio
 from benchmarks.conversation import Failed, Program, python
 from benchmarks.fairness import Waits
-from benchmarks.report import Bars, Owed, Report, Table, short
-from benchmarks.scenarios.fan_out import Contest, Round, figures_of
+from benchmarks.report import Bars, Owed, Report, Table, explanation_of, short
+from benchmarks.scenarios.fan_out import Contest, Round
 from benchmarks.settings import Settings
 
 __all__ = ["run"]
@@ -44,15 +44,15 @@ def run(settings: Settings) -> Report:
     ratio = median_ratio(outcomes[few.name], outcomes[many.name], lambda each: each.cpu_rate)
     waits = _waits(settings)
     costs = index.measure(settings.rounds, (index.SMALL, index.LARGE))
-    rates = {name: median_of(rounds, lambda each: each.cpu_rate) for name, rounds in outcomes.items()}
-    per_publish = {name: 1e6 * LISTENERS / rate for name, rate in rates.items() if rate}
+    cpu_rates = {name: median_of(rounds, lambda each: each.cpu_rate) for name, rounds in outcomes.items()}
+    per_publish = {name: 1e6 * LISTENERS / rate for name, rate in cpu_rates.items() if rate}
     return Report(
         "Topic in a crowd",
-        (__doc__ or "").partition("\n\n")[2].strip(),
+        explanation_of(__doc__),
         [_publish_table(outcomes, ratio), _waits_table(waits), _index_table(costs)],
         {
             "listeners": LISTENERS,
-            "publish": {"servers": figures_of(outcomes), "cpu_us": per_publish, "ratio": ratio},
+            "publish": {"servers": rates.figures_of("deliveries", outcomes), "cpu_us": per_publish, "ratio": ratio},
             "waits": waits if isinstance(waits, str) else {name: attrs.asdict(each) for name, each in waits.items()},
             "index_us": {str(size): calls for size, calls in costs.items()},
         },
