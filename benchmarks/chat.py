@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import random
 import string
-from collections.abc import Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, cycle
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["events", "read_events", "write_events"]
+__all__ = ["events", "messages_of", "read_events", "write_events"]
+
+T = TypeVar("T")
 
 _COMMON = (
     "the to of and a in is it you that we on for this with be are have not can was if at as they will do from "
@@ -43,6 +46,14 @@ def write_events(path: Path, count: int, size: int) -> None:
 def read_events(path: str) -> list[bytes]:
     """Return what was written there."""
     return Path(path).read_bytes().splitlines()
+
+
+def messages_of(size: int, *path: str, make: Callable[[bytes], T]) -> Iterator[T]:
+    """Yield, without an end, what a server says that only hands on: the events at `path`, or else one of `size` bytes.
+
+    Each is made once into what its library takes.
+    """
+    return cycle([make(message) for message in (read_events(*path) if path else [b"x" * size])])
 
 
 def _rare_word(draw: random.Random) -> str:

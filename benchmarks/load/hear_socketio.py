@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+from functools import partial
 
 import socketio
 
-from benchmarks.load.hearing import RETRY, Hearing, conclude, ports
-from benchmarks.load.raw import open_files, run
+from benchmarks.load.hearing import RETRY, Hearing, conclude, ports, run_clients
+from benchmarks.load.raw import run
 
 _MEAN = RETRY / 2
 _OPTIONS = {"reconnection_delay": _MEAN, "reconnection_delay_max": _MEAN, "randomization_factor": _MEAN}
@@ -32,11 +32,5 @@ async def _main() -> None:
         await client.shutdown()
 
 
-def main() -> None:
-    open_files()
-    logging.disable()
-    asyncio.run(_main())
-
-
 if __name__ == "__main__":
-    run(main)
+    run(partial(run_clients, _main))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Generator
+from functools import partial
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from benchmarks.load.hearing import RETRY, Hearing, conclude, ports
-from benchmarks.load.raw import open_files, run
+from benchmarks.load.hearing import RETRY, Hearing, conclude, ports, run_clients
+from benchmarks.load.raw import run
 
 
 def _delays() -> Generator[float, None, None]:
@@ -38,11 +38,5 @@ async def _main() -> None:
     await asyncio.wait(tasks)
 
 
-def main() -> None:
-    open_files()
-    logging.disable()
-    asyncio.run(_main())
-
-
 if __name__ == "__main__":
-    run(main)
+    run(partial(run_clients, _main))

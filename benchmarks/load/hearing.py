@@ -10,15 +10,16 @@ which is said when all was said, and answers with what they heard of the numbers
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import attrs
 
 from benchmarks.conversation import answer, next_command
-from benchmarks.load.raw import Trouble
+from benchmarks.load.raw import Trouble, open_files
 
-__all__ = ["CONNECT_WITHIN", "RETRY", "Hearing", "conclude", "ports", "tally"]
+__all__ = ["CONNECT_WITHIN", "RETRY", "Hearing", "conclude", "ports", "run_clients", "tally"]
 
 CONNECT_WITHIN = 30.0  # s, all together
 RETRY = 0.5  # s, the longest wait of any client before it comes back
@@ -75,6 +76,13 @@ async def conclude(hearings: Sequence[Hearing]) -> None:
         except TimeoutError:
             pass  # that is counted, too
         answer(**tally(hearings, int(messages)))
+
+
+def run_clients(main: Callable[[], Coroutine[object, object, None]]) -> None:
+    """Run a program of such clients, on an asyncio loop. What their library says of losses is no news."""
+    open_files()
+    logging.disable()
+    asyncio.run(main())
 
 
 def ports() -> list[int]:

@@ -1,40 +1,32 @@
 // Bun with its own publish and subscribe, which is uWebSockets in C++.
 //
-//     bun bun_topic.mjs SIZE
+//     bun bun_topic.mjs SIZE [FILE]
+//
+// With FILE, it is the messages there that are said, with Bun's shared compressor.
 
+import { serve } from './bun_site.mjs';
 import { answer } from './conversation.mjs';
-import { obey } from './pace.mjs';
+import { facts, messagesOf, mostOf, obey, unitOf } from './pace.mjs';
 
-const size = Number(process.argv[2]);
-const message = 'x'.repeat(size);
+const [size, file] = [Number(process.argv[2]), process.argv[3]];
+const compressed = file !== undefined;
+const messages = messagesOf(size, file);
 const links = new Set();
 
-const server = Bun.serve({
-    hostname: '127.0.0.1',
-    port: 0,
-    fetch: (request, server) => (server.upgrade(request) ? undefined : new Response('', { status: 426 })),
-    websocket: {
-        perMessageDeflate: false,
-        idleTimeout: 0,
-        sendPings: false,
-        open(link) {
-            link.subscribe('bench');
-            links.add(link);
-        },
-        message() {},
-        close(link) {
-            links.delete(link);
-        },
+const server = serve({
+    perMessageDeflate: compressed,
+    open(link) {
+        link.subscribe('bench');
+        links.add(link);
+    },
+    message() {},
+    close(link) {
+        links.delete(link);
     },
 });
-answer({ port: server.port });
+answer(facts(server.port, file));
 
-function mostOwed() {
-    let most = 0;
-    for (const link of links) {
-        most = Math.max(most, link.getBufferedAmount());
-    }
-    return most;
-}
+const say = () => server.publish('bench', messages.next().value, compressed);
+const mostOwed = () => mostOf(links, (link) => link.getBufferedAmount());
 
-await obey(() => server.publish('bench', message), mostOwed, size);
+await obey(say, mostOwed, size, unitOf(file));

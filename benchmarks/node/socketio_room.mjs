@@ -9,7 +9,7 @@ import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
 import { answer } from './conversation.mjs';
-import { obey } from './pace.mjs';
+import { mostOf, obey } from './pace.mjs';
 
 const SILENCE = 3_600_000; // ms, until a ping, which would be counted as part of an event
 
@@ -29,12 +29,7 @@ http.listen(0, '127.0.0.1', () => answer({ port: http.address().port }));
 const say = () => io.to('bench').emit('tick', text);
 
 // What waits in a link's WebSocket, and in Engine.IO while that is not writable.
-function mostOwed() {
-    let most = 0;
-    for (const { conn } of io.sockets.sockets.values()) {
-        most = Math.max(most, conn.transport.socket.bufferedAmount + conn.writeBuffer.length * size);
-    }
-    return most;
-}
+const waiting = ({ conn }) => conn.transport.socket.bufferedAmount + conn.writeBuffer.length * size;
+const mostOwed = () => mostOf(io.sockets.sockets.values(), waiting);
 
 await obey(say, mostOwed, size);

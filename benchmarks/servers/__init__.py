@@ -16,6 +16,7 @@ from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 __all__ = ["ECHO", "FAN_OUT", "REQUESTS", "chats"]
 
 _HUB = "benchmarks.servers.hub"
+_WEBSOCKETS = "benchmarks.servers.websockets_broadcast"
 _OURS = "/ws?topics=bench"
 _ASKED = "benchmarks.servers.requests_hub"
 _SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
@@ -36,8 +37,8 @@ FAN_OUT = (
     Contender("trio_hub compat", _HUB, ["compat"], opening=Opening(_OURS, greetings=1)),
     Contender("trio_hub v1.json", _HUB, ["v1.json"], opening=Opening(_OURS, "trio-hub.v1.json", 1)),
     Contender("trio_hub v1.cbor", _HUB, ["v1.cbor"], opening=Opening(_OURS, "trio-hub.v1.cbor", 1)),
-    Contender("websockets/asyncio", "benchmarks.servers.websockets_broadcast", ["asyncio"], ["websockets"]),
-    Contender("websockets/uvloop", "benchmarks.servers.websockets_broadcast", ["uvloop"], ["websockets", "uvloop"]),
+    Contender("websockets/asyncio", _WEBSOCKETS, ["asyncio"], ["websockets"]),
+    Contender("websockets/uvloop", _WEBSOCKETS, ["uvloop"], ["websockets", "uvloop"]),
     Contender("picows/uvloop", "benchmarks.servers.picows_loop", (), ["picows", "uvloop"]),
     Contender("aiohttp/uvloop", "benchmarks.servers.aiohttp_loop", (), ["aiohttp", "uvloop"]),
     Contender(
@@ -91,14 +92,14 @@ def chats(file: Path) -> tuple[Contender, ...]:
         Contender("trio_hub compat", ours, [file, "compat", "compressed"], opening=compat),
         Contender("trio_hub v1.json", ours, [file, "v1.json", "compressed"], opening=v1),
         Contender("trio_hub v1.json, plain", ours, [file, "v1.json", "plain"], opening=v1),
-        Contender("websockets/uvloop", "benchmarks.servers.chat_websockets", [file], ["websockets", "uvloop"], theirs),
-        Contender("aiohttp/uvloop", "benchmarks.servers.chat_aiohttp", [file], ["aiohttp", "uvloop"], theirs),
-        Contender("ws/node", words=[file], needs=["node:ws"], opening=theirs, command=_node("ws_chat.mjs")),
+        Contender("websockets/uvloop", _WEBSOCKETS, ["uvloop", file], ["websockets", "uvloop"], theirs),
+        Contender("aiohttp/uvloop", "benchmarks.servers.aiohttp_loop", [file], ["aiohttp", "uvloop"], theirs),
+        Contender("ws/node", words=[file], needs=["node:ws"], opening=theirs, command=_node("ws_loop.mjs")),
         Contender(
             "Bun",
             words=[file],
             needs=["node:bun", f"node:{BUN}"],
             opening=theirs,
-            command=_bun("bun_chat.mjs"),
+            command=_bun("bun_topic.mjs"),
         ),
     )

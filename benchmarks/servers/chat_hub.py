@@ -16,6 +16,7 @@ import trio
 
 from benchmarks.chat import read_events
 from benchmarks.servers.hub import FACTS, SILENCE, FanOut, serve
+from benchmarks.servers.pace import COMPRESSED
 from trio_hub import CompressionOptions, Event, LinkOptions
 
 
@@ -23,7 +24,7 @@ async def main(size: int, said: Sequence[bytes], spelling: str, form: str) -> No
     events = cycle([Event(each["event"], each["data"]) for each in map(json.loads, said)])
     facts, compression = FACTS[spelling](size), None
     if form == "compressed":
-        facts, compression = {**facts, "unit": "compressed"}, CompressionOptions()
+        facts, compression = {**facts, **COMPRESSED}, CompressionOptions()
     link = LinkOptions(ping_interval=SILENCE, compression=compression)
     await serve(FanOut(events, size, in_bytes="unit" not in facts, link=link), **facts)
 

@@ -15,11 +15,13 @@ import trio
 
 from benchmarks.conversation import answer, next_command
 
-__all__ = ["LOOK_AFTER", "MOST_OWED", "PAUSE", "HasBuffer", "Say", "obey", "obey_on_trio"]
+__all__ = ["COMPRESSED", "LOOK_AFTER", "MOST_OWED", "PAUSE", "HasBuffer", "Say", "obey", "obey_on_trio"]
 
 LOOK_AFTER: Final = 64 * 1024
 MOST_OWED: Final = 64 * 1024
 PAUSE: Final = 0.0005  # s
+COMPRESSED: Final = {"unit": "compressed"}
+"""What a server says of messages whose sizes nobody knows: a sink counts those, and looks that they are compressed."""
 
 
 Say = Callable[[], Awaitable[None] | None]

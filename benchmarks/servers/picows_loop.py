@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 
 import uvloop
-from picows import WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+from picows import WSListener, WSMsgType, WSTransport
 
-from benchmarks.conversation import answer
 from benchmarks.servers.pace import obey
+from benchmarks.servers.picows_site import serve
 
 links: set[WSTransport] = set()
 
@@ -24,10 +24,6 @@ class Listener(WSListener):
         links.discard(transport)
 
 
-def accept(request: WSUpgradeRequest) -> WSListener:
-    return Listener()
-
-
 async def main(size: int) -> None:
     message, text = b"x" * size, WSMsgType.TEXT
 
@@ -35,8 +31,7 @@ async def main(size: int) -> None:
         for link in links:
             link.send(text, message)
 
-    server = await ws_create_server(accept, "127.0.0.1", 0)
-    answer(port=server.sockets[0].getsockname()[1])
+    server = await serve(Listener)
     await obey(say, lambda: [link.underlying_transport for link in links], size)
     server.close()
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 import uvloop
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
+from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from benchmarks.conversation import answer
 from benchmarks.servers.cost import tell_cost
+from benchmarks.servers.picows_site import serve
 
 
 class Request(msgspec.Struct):
@@ -62,13 +62,8 @@ class Listener(WSListener):
             transport.send(WSMsgType.TEXT, encode(reply_to(decode(frame.get_payload_as_memoryview()))))
 
 
-def accept(request: WSUpgradeRequest) -> WSListener:
-    return Listener()
-
-
 async def main() -> None:
-    server = await ws_create_server(accept, "127.0.0.1", 0)
-    answer(port=server.sockets[0].getsockname()[1])
+    server = await serve(Listener)
     await tell_cost()
     server.close()
 
