@@ -47,6 +47,10 @@ class Index(Generic[M]):
         self._by_user: dict[str, dict[M, None]] = {}
         self._by_topic: dict[str, dict[M, None]] = {}
 
+    def __len__(self) -> int:
+        """How many connections there are."""
+        return len(self._by_id)
+
     def statistics(self) -> IndexStatistics:
         """Return how many connections, users and topics there are."""
         return IndexStatistics(len(self._by_id), len(self._by_user), len(self._by_topic))

@@ -75,7 +75,7 @@ class Roster:
             if isinstance(found, Connection):
                 return found, False
             gap = found
-        if self._index.statistics().connections >= self._options.connections:
+        if len(self._index) >= self._options.connections:
             raise Full("there are too many connections")
         id = self._greeter.new_id()
         connection = Connection(
@@ -201,7 +201,7 @@ class Roster:
 
     def has_room_for(self, resume: tuple[str, int] | None) -> bool:
         """Whether one more may come: the hub is not full, or it has a place here already."""
-        if self._index.statistics().connections < self._options.connections:
+        if len(self._index) < self._options.connections:
             return True
         return resume is not None and self._find(resume[0])[0] is not None
 

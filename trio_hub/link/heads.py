@@ -44,25 +44,22 @@ class HTTPFault(Exception):
 class RequestHead:
     """One request's head. Header names are lower-case; a header that came twice is joined with commas.
 
-    `raw` is the head as it came, `rest` what came behind it.
+    `path` and `query_string` are the target's, `raw` is the head as it came, `rest` what came behind it.
     """
 
     method: str
     target: str
+    path: str
+    query_string: str
     version: str
     headers: dict[str, str]
     raw: bytes = attrs.field(repr=False)
     rest: bytes = attrs.field(repr=False)
 
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return urlsplit(self.target).path
-
     @cached_property
     def query(self) -> dict[str, list[str]]:
         """The query's values by name; empty values count."""
-        return parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+        return parse_qs(self.query_string, keep_blank_values=True) if self.query_string else {}
 
     @property
     def wants_upgrade(self) -> bool:
@@ -132,10 +129,10 @@ def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
     if version == "1.1" and len(re.findall(r"(?i)\r\nhost:", head)) != 1:  # RFC 9112 section 3.2
         raise HTTPFault(400, "The request head is not HTTP: it has no Host, or several")
     try:
-        urlsplit(target)
+        parts = urlsplit(target)
     except ValueError as error:
         raise HTTPFault(400, f"The request target is no URL: {error}") from error
-    return RequestHead(method, target, version, headers, raw, rest)
+    return RequestHead(method, target, parts.path, parts.query, version, headers, raw, rest)
 
 
 def check_upgrade(head: RequestHead) -> None:

@@ -116,7 +116,8 @@ def accept_link(
     check_upgrade(head)
     if subprotocol is not None and subprotocol not in head.subprotocols:
         raise Misuse(f"the client did not offer the subprotocol {subprotocol!r}")
-    agreed = answer_to(head.headers.get(_EXTENSIONS.lower(), "")) if options and options.compression else None
+    offers = head.headers.get(_EXTENSIONS.lower())
+    agreed = answer_to(offers) if offers and options and options.compression else None
     proof = base64.b64encode(hashlib.sha1(head.headers["sec-websocket-key"].encode() + _GUID).digest())
     lines = [_ACCEPTING + proof]
     if subprotocol is not None:
