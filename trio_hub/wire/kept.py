@@ -37,7 +37,8 @@ class Kept:
         self.size = 0
 
     def __iter__(self) -> Iterator[Body]:
-        return chain.from_iterable([run.bodies for run in self._runs])
+        # Not through a list of all runs: where a bound in bytes is met, this is begun for each event that is written.
+        return chain.from_iterable(run.bodies for run in self._runs)
 
     def append(self, run: Run) -> None:
         """Keep these, too."""
