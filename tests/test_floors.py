@@ -12,8 +12,9 @@ ROOT = Path(trio_hub.__file__).parent
 FLOORS = {
     "delivery": 1,
     "errors": 0,
+    "bucket": 0,
     "messages": 0,
-    "options": 0,
+    "options": 1,
     "session": 0,
     "targets": 1,
     "version": 0,
@@ -30,7 +31,7 @@ FLOORS = {
     "__main__": 12,
     "testing": 12,
 }
-PURE = {"wire", "delivery", "errors", "messages", "options", "session", "targets", "version"}
+PURE = {"bucket", "wire", "delivery", "errors", "messages", "options", "session", "targets", "version"}
 EFFECTS = {"trio", "time", "socket", "os", "threading", "asyncio", "trio_websocket", "h11"}
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -2,7 +2,8 @@
 
 Server, Router                 a hub with a door, and its actions (`trio_hub.broker` is a whole application)
 open_client                    the caller's side: dials, resumes, backs off, dials again
-Event                          what is said; everyone(), user(), topic(), connection() say to whom,
+TicketOffice, by_cookie() ...  ways to say who somebody is, beside a function of your own
+Event                          what is said; everyone(), user(), topic(), claim() ... say to whom,
                                must(), volatile(), latest(key), expires(seconds) how much it matters
 Hub, Editor, Connection        the parts, for those who build their own door
 Link, open_link, serve_links   one WebSocket, without a hub
@@ -10,9 +11,12 @@ HubOptions, LinkOptions ...    every limit and interval
 HubError and its children      every error, by who is to blame
 """
 
-from trio_hub.app.auth import Authenticate, guests, known_tokens
+from trio_hub.app.auth import Authenticate, by_cookie, by_password, by_token, first_of, guests, known_tokens
 from trio_hub.app.router import Router
+from trio_hub.app.sessions import ReadSession, Sessions, TopicsOf
+from trio_hub.app.tickets import MemoryTickets, TicketOffice, TicketStore, TooManyTickets
 from trio_hub.app.topics import MayPublish, MaySubscribe, anybody, nobody
+from trio_hub.bucket import Rate
 from trio_hub.delivery import Delivery, expires, latest, must, volatile
 from trio_hub.errors import (
     Closed,
@@ -42,7 +46,7 @@ from trio_hub.peer.mailbox import Position
 from trio_hub.peer.questions import Question
 from trio_hub.server import Server
 from trio_hub.session import Credentials, Session
-from trio_hub.targets import Target, connection, everyone, topic, user
+from trio_hub.targets import Target, all_of, any_of, claim, connection, everyone, session, topic, user, users
 from trio_hub.version import VERSION as __version__
 
 __all__ = [
@@ -70,6 +74,7 @@ __all__ = [
     "Lost",
     "MayPublish",
     "MaySubscribe",
+    "MemoryTickets",
     "Misuse",
     "OpeningOptions",
     "OutboxOptions",
@@ -78,18 +83,32 @@ __all__ = [
     "Position",
     "Published",
     "Question",
+    "Rate",
     "Reach",
+    "ReadSession",
     "Refused",
     "RequestFailed",
     "Router",
     "Server",
     "Session",
+    "Sessions",
     "Target",
+    "TicketOffice",
+    "TicketStore",
+    "TooManyTickets",
+    "TopicsOf",
     "__version__",
+    "all_of",
+    "any_of",
     "anybody",
+    "by_cookie",
+    "by_password",
+    "by_token",
+    "claim",
     "connection",
     "everyone",
     "expires",
+    "first_of",
     "guests",
     "known_tokens",
     "latest",
@@ -99,7 +118,9 @@ __all__ = [
     "open_link",
     "open_unix_listener",
     "serve_links",
+    "session",
     "topic",
     "user",
+    "users",
     "volatile",
 ]

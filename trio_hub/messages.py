@@ -49,6 +49,10 @@ class CloseCode:
     TAKEN_OVER: Final = 4101
     LOST_PATIENCE: Final = 4102
     NOT_AUTHENTICATED: Final = 4500
+    SESSION_REVOKED: Final = 4501
+    SESSION_EXPIRED: Final = 4502
+    SESSION_REPLACED: Final = 4503
+    TOO_MANY_SESSIONS: Final = 4504
 
 
 @attrs.frozen

@@ -10,6 +10,8 @@ from typing import Any, Final
 import attrs
 from attrs import validators
 
+from trio_hub.bucket import Rate
+
 __all__ = ["ClientOptions", "CompressionOptions", "HubOptions", "LinkOptions", "OpeningOptions", "OutboxOptions"]
 
 KIB: Final = 1024
@@ -57,6 +59,8 @@ class LinkOptions:
     """Silence after which a ping is sent. Proxies commonly cut idle connections after 30 or 60 s."""
     pong_timeout: float = attrs.field(default=20.0, validator=_positive)
     """Silence after such a ping that ends the link."""
+    control_frames: Rate = attrs.field(default=Rate(50, burst=4))
+    """Pings and pongs of the peer. A ping each second is frequent; each asks us for an answer."""
     write_timeout: float = attrs.field(default=30.0, validator=_positive)
     """Time in which the peer must take at least some byte of what is being written."""
     close_timeout: float = attrs.field(default=5.0, validator=_positive)
@@ -117,6 +121,26 @@ class HubOptions:
     """Moments of one connection waiting for its plugins. Copies of requests are dropped beyond half of it."""
     connections: int = attrs.field(default=100_000, validator=_positive)
     """Connections in all, away ones included; one more is refused with 503."""
+    connections_of_user: int = attrs.field(default=100_000, validator=_positive)
+    """Connections of one user, away ones included; no bound of its own if nothing is said. 1 is one session only."""
+    newest_wins: bool = False
+    """Who has to go when a user has one more than that: the one that has been here longest, which is closed with 4503,
+    or the new one, with 4504. Connections that are away go before either."""
+    requests: Rate | None = None
+    """How fast a connection may ask; one request too many is refused with 429. No limit if nothing is said: what is
+    fast depends on what is asked. A person does no more than 10 a second."""
+    requests_size: Rate | None = None
+    """The same in bytes."""
+    requests_of_user: Rate | None = None
+    """How fast all connections of a user together may ask."""
+    requests_size_of_user: Rate | None = None
+    """The same in bytes."""
+    arrivals: Rate | None = None
+    """How many may come, or come back, in all; one too many is refused with 503 and comes again a little later. A core
+    serves some 3000 a second."""
+    connections_of_address: int = attrs.field(default=100_000, validator=_positive)
+    """Connections from one address (of IPv6: from one /64), away ones included; one more is refused with 503. No bound
+    of its own if nothing is said: whole offices share one."""
     topics: int = attrs.field(default=1000, validator=_positive)
     """Topics one connection may subscribe to."""
     remembered: int = attrs.field(default=4096, validator=_positive)

@@ -2,12 +2,12 @@
 
 import attrs
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from trio_hub import Misuse, Target, connection, everyone, topic, user
-from trio_hub.hub.index import Index
+from trio_hub import Misuse, Session, Target, all_of, any_of, claim, connection, everyone, session, topic, user
+from trio_hub.hub.index import Index, is_for
 
 USERS = ["ann", "bob"]
 TOPICS = ["town", "sea", "sky"]
@@ -18,6 +18,7 @@ class Member:
     id: str
     user: str
     topics: set = attrs.field(factory=set)
+    session: Session = attrs.field(default=Session(""))
 
 
 def test_targets_select_whom_they_name():
@@ -46,6 +47,106 @@ def test_recipients_are_found_without_looking_at_the_others():
         index.subscribe(index.get(str(n)), "town")
     assert len(index.select(topic("town"))) == 10
     assert index.select(topic("town")) is index.select(topic("town"))  # a view: nothing was built to answer
+
+
+def test_sessions_and_claims_are_looked_for_where_the_rest_of_the_target_is():
+    index = Index()
+    roles = {"ann": "editor", "bob": ["reader", "editor"], "cat": "reader"}
+    members = {}
+    for name, role in roles.items():
+        member = members[name] = Member(name, name, session=Session(name, {"role": role}, id=f"{name}'s"))
+        index.add(member)
+    index.add(Member("dan", "dan"))
+    index.subscribe(members["bob"], "town")
+    index.subscribe(members["cat"], "town")
+
+    def names(target):
+        return [member.id for member in index.select(target)]
+
+    assert names(claim("role", "editor")) == ["ann", "bob"]
+    assert names(claim("role", "editor", "reader")) == ["ann", "bob", "cat"]
+    assert names(claim("role")) == []
+    assert names(topic("town") & claim("role", "editor")) == ["bob"]
+    assert names(claim("role", "editor") & topic("town")) == ["bob"]
+    assert names(everyone() - claim("role", "editor")) == ["cat", "dan"]
+    assert names(session("ann's")) == ["ann"]
+
+
+def test_a_part_of_a_topic_is_found_in_that_topic_alone():
+    """Counted: whose session was looked at."""
+    looked_at = []
+
+    class Watched(Member):
+        @property
+        def session(self):
+            looked_at.append(self.id)
+            return Session(self.user, {"role": "editor"})
+
+        @session.setter
+        def session(self, value):
+            pass
+
+    index = Index()
+    for n in range(1000):
+        index.add(Watched(str(n), f"user{n}"))
+    for n in range(10):
+        index.subscribe(index.get(str(n)), "town")
+    assert len(index.select(all_of(claim("role", "editor"), everyone(), topic("town")))) == 10
+    assert len(looked_at) == 10
+
+
+SIMPLE = st.one_of(
+    st.just(everyone()), st.sampled_from(USERS).map(user), st.sampled_from(TOPICS).map(topic), st.just(connection("3"))
+)
+TARGETS = st.recursive(
+    SIMPLE,
+    lambda targets: st.one_of(
+        st.lists(targets, max_size=3).map(lambda parts: any_of(*parts)),
+        st.lists(targets, min_size=1, max_size=3).map(lambda parts: all_of(*parts)),
+        st.tuples(targets, targets).map(lambda pair: pair[0] - pair[1]),
+    ),
+    max_leaves=6,
+)
+
+
+def meant(target, members):
+    """Return whom a target is for, as sets have it."""
+    parts = [meant(part, members) for part in target.parts]
+    match target.kind:
+        case "everyone":
+            return set(members)
+        case "any":
+            return set().union(*parts)
+        case "all":
+            return set(members).intersection(*parts)
+        case "minus":
+            return parts[0].difference(*parts[1:])
+        case "topic":
+            return {each for each in members if target.name in each.topics}
+        case "user":
+            return {each for each in members if target.name == each.user}
+        case "connection":
+            return {each for each in members if target.name == each.id}
+
+
+@given(
+    target=TARGETS,
+    people=st.lists(st.tuples(st.sampled_from(USERS), st.sets(st.sampled_from(TOPICS))), max_size=6),
+)
+def test_what_is_composed_selects_as_sets_do_each_once(target, people):
+    index, members = Index(), []
+    for number, (name, topics) in enumerate(people):
+        member = Member(str(number), name)
+        index.add(member)
+        members.append(member)
+        for each in sorted(topics):
+            index.subscribe(member, each)
+    selected = list(index.select(target))
+    assert set(selected) == meant(target, members)
+    assert len(selected) == len(set(selected))
+    assert [member for member in members if is_for(target, member)] == [
+        member for member in members if member in set(selected)
+    ]
 
 
 def test_what_a_recipient_may_know_of_a_target():

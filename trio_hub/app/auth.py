@@ -1,35 +1,39 @@
-"""Who may come in: the seam for an application's users, and the in-band challenge.
+"""Who somebody is: the seam for an application's users, and ready-made ways to fill it.
 
-An application hands in one async function, ``authenticate(credentials) -> Session | None``. It is asked at the
-upgrade, with the token of the ``Authorization`` header if there is one; a token that it does not know is refused
-there, with 401, so that the client backs off. If it says None to no token at all, the link is opened, and its first
-request must be an `authentication_challenge`, in time; a resume is decided only after that.
+An application hands in one async function, ``authenticate(credentials) -> Session | None``. It is asked at the upgrade,
+with whatever was shown there; what was shown and is no good is refused there, with 401, so that the client backs off.
+If it says None to nothing at all, the link is opened, and its first request must be an `authentication_challenge`
+(`challenge`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-
-import attrs
-import msgspec
-import trio
+from collections.abc import Awaitable, Callable, Mapping
+from weakref import WeakSet
 
 from trio_hub.errors import RequestFailed
-from trio_hub.link.link import Link
-from trio_hub.messages import CloseCode, CloseReason, MalformedRequest, Reply, Request
-from trio_hub.peer.connection import Connection
 from trio_hub.session import Credentials, Session
-from trio_hub.wire.codecs import Codec, FromClient
 
-__all__ = ["CHALLENGE", "Authenticate", "challenge", "guests", "known_tokens"]
-
-CHALLENGE = "authentication_challenge"
+__all__ = [
+    "Authenticate",
+    "by_cookie",
+    "by_password",
+    "by_token",
+    "first_of",
+    "guests",
+    "known_tokens",
+    "reads_cookies",
+]
 
 Authenticate = Callable[[Credentials], Awaitable[Session | None]]
+"""Says whose these credentials are; None where they are nobody's. Within the opening's deadline.
 
-_NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
-_TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
+`RequestFailed` refuses with a status of its own: what it says is what is answered.
+"""
+
+_readers: WeakSet[Authenticate] = WeakSet()  # of cookies
 
 
 async def guests(credentials: Credentials) -> Session:
@@ -38,7 +42,10 @@ async def guests(credentials: Credentials) -> Session:
 
 
 def known_tokens(tokens: Mapping[str, str]) -> Authenticate:
-    """Return an `authenticate` that knows these tokens, each with its user id, and lets nobody else in."""
+    """Return an `authenticate` that knows these tokens, each with its user id, and lets nobody else in.
+
+    Each token is a session of its own, so what came in by it can be revoked alone.
+    """
 
     async def authenticate(credentials: Credentials) -> Session | None:
         if credentials.token is None:
@@ -48,90 +55,68 @@ def known_tokens(tokens: Mapping[str, str]) -> Authenticate:
         for token, user in tokens.items():  # every one, in constant time each: how long it takes tells nothing
             if hmac.compare_digest(token.encode(), shown):
                 found = user
-        return None if found is None else Session(found)
+        return None if found is None else Session(found, id=hashlib.sha256(shown).hexdigest()[:16])
 
     return authenticate
 
 
-@attrs.frozen
-class Challenge:
-    """What an `authentication_challenge` brings."""
-
-    token: str
-
-
-async def challenge(
-    link: Link, codec: Codec, authenticate: Authenticate, credentials: Credentials, within: float
-) -> Session | None:
-    """Read requests until one brings credentials that are good; return whose they are.
-
-    Other requests are answered with 401 meanwhile; what comes behind the challenge in the same read is held back for
-    the connection. None, and the link has ended with 4500, for a bad token or when nothing came within that many
-    seconds. Raises `PeerFault` and `LinkLost` as `Link.receive` does.
+def by_token(find: Callable[[str], Awaitable[Session | None]]) -> Authenticate:
+    """Return an `authenticate` that asks `find` whose a token is: one of the ``Authorization: Bearer`` header, or one
+    that was shown in band.
     """
-    with trio.move_on_after(within):
-        while True:
-            messages = await link.receive()
-            for place, message in enumerate(messages):
-                parts = codec.from_client(message)
-                for part_place, part in enumerate(parts):
-                    if isinstance(part, Request) and part.action == CHALLENGE:
-                        session = await _try(link, codec, authenticate, credentials, part)
-                        if session is not None:
-                            behind = _said_again(link, codec, parts[part_place + 1 :])
-                            link.hold_back([*behind, *messages[place + 1 :]])
-                        return session
-                    _refuse(link, codec, part)
-            link.writer.flush()
-    link.end(_TOO_LATE)
-    return None
+
+    async def authenticate(credentials: Credentials) -> Session | None:
+        return None if credentials.token is None else await find(credentials.token)
+
+    return authenticate
 
 
-async def _try(
-    link: Link, codec: Codec, authenticate: Authenticate, credentials: Credentials, request: Request
-) -> Session | None:
-    try:
-        token = msgspec.convert(request.data, Challenge).token
-    except msgspec.ValidationError as error:
-        _answer(link, codec, Reply(request.seq, None, (400, "bad_request", str(error))))
-        link.end(_NOT_AUTHENTICATED)
+def by_cookie(name: str, find: Callable[[str], Awaitable[Session | None]]) -> Authenticate:
+    """Return an `authenticate` that asks `find` whose the value of this cookie is.
+
+    Browsers send cookies whatever page asks, so it cannot be joined with letting all pages in (``origins=["*"]``).
+    """
+
+    async def authenticate(credentials: Credentials) -> Session | None:
+        value = credentials.cookies.get(name)
+        return None if value is None else await find(value)
+
+    _readers.add(authenticate)
+    return authenticate
+
+
+def by_password(find: Callable[[str, str], Awaitable[Session | None]]) -> Authenticate:
+    """Return an `authenticate` that asks `find` about the name and password of an ``Authorization: Basic`` header.
+
+    That is what ``wss://name:password@host`` says. Those that are not known are refused, whatever else is shown.
+    """
+
+    async def authenticate(credentials: Credentials) -> Session | None:
+        if credentials.basic is None:
+            return None
+        session = await find(*credentials.basic)
+        if session is None:
+            raise RequestFailed(401, "not_authenticated", "the name or the password is not known")
+        return session
+
+    return authenticate
+
+
+def first_of(*ways: Authenticate) -> Authenticate:
+    """Return an `authenticate` that asks one way after the other, until one knows who it is."""
+
+    async def authenticate(credentials: Credentials) -> Session | None:
+        for way in ways:
+            session = await way(credentials)
+            if session is not None:
+                return session
         return None
-    session = await authenticate(attrs.evolve(credentials, token=token))
-    if session is None:
-        _answer(link, codec, Reply(request.seq, None, (401, "not_authenticated", "the token is not known")))
-        link.end(_NOT_AUTHENTICATED)
-        return None
-    _answer(link, codec, Reply(request.seq))
-    return session
+
+    if any(map(reads_cookies, ways)):
+        _readers.add(authenticate)
+    return authenticate
 
 
-def _refuse(link: Link, codec: Codec, said: FromClient) -> None:
-    if isinstance(said, Request | MalformedRequest):
-        _answer(link, codec, Reply(said.seq, None, (401, "not_authenticated", "authenticate first")))
-
-
-def _said_again(link: Link, codec: Codec, parts: Iterable[FromClient]) -> list[str | bytes]:
-    """Return what stood behind the challenge in one batch, each in a message of its own; answer what is malformed."""
-    messages = []
-    for part in parts:
-        if isinstance(part, MalformedRequest):
-            _answer(link, codec, Reply(part.seq, None, (400, "bad_request", part.fault)))
-        else:
-            messages.append(codec.encode(part))
-    return messages
-
-
-def _answer(link: Link, codec: Codec, reply: Reply) -> None:
-    link.post(codec.encode(reply))
-    link.writer.flush()
-
-
-def again(authenticate: Authenticate) -> Callable[[Connection, Challenge], Awaitable[None]]:
-    """Return the handler of challenges on a link that is authenticated already: the user stays who they are."""
-
-    async def handle(connection: Connection, data: Challenge) -> None:
-        session = await authenticate(Credentials(data.token))
-        if session is None or session.user != connection.user:
-            raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
-
-    return handle
+def reads_cookies(authenticate: Authenticate) -> bool:
+    """Whether this way looks at cookies, as far as we made it."""
+    return authenticate in _readers

@@ -19,7 +19,19 @@ from trio_hub.session import Session
 from trio_hub.targets import Target, topic
 from trio_hub.version import VERSION
 
-__all__ = ["MayPublish", "MaySubscribe", "add_ping", "add_topics", "anybody", "check_topic", "delivery_of", "nobody"]
+__all__ = [
+    "MayPublish",
+    "MaySubscribe",
+    "add_ping",
+    "add_topics",
+    "anybody",
+    "check_topic",
+    "delivery_of",
+    "hidden",
+    "is_hidden",
+    "nobody",
+    "plain",
+]
 
 _LONGEST_TOPIC: Final = 200
 
@@ -89,6 +101,26 @@ def check_topic(name: str) -> None:
     if not 0 < len(name) <= _LONGEST_TOPIC or "," in name or not name.isprintable():
         form = f"1 to {_LONGEST_TOPIC} printable characters without a comma"
         raise RequestFailed(400, "bad_topic", f"A topic's name is {form} - at `$.topic`")
+
+
+_MARK: Final = "\x1e"  # no name of a topic has it: it is unprintable
+
+
+def hidden(kind: str, name: str) -> str:
+    """Return the name of a topic beside this one, which is for those who hear of one kind of thing in it. Clients
+    cannot name it.
+    """
+    return f"{_MARK}{kind}{_MARK}{name}"
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a topic is one that clients cannot name."""
+    return name.startswith(_MARK)
+
+
+def plain(name: str) -> str:
+    """Return the topic that a hidden one stands beside; any other one itself."""
+    return name.rpartition(_MARK)[2]
 
 
 def add_ping(router: Router) -> None:

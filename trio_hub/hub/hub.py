@@ -24,6 +24,7 @@ import trio
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
 from trio_hub.hub.editing import Editing, Editor, check
+from trio_hub.hub.expiry import Expiry
 from trio_hub.hub.greeting import Greeter
 from trio_hub.hub.inbox import Inbox, Publication
 from trio_hub.hub.offering import Offering, Touched
@@ -33,15 +34,16 @@ from trio_hub.hub.statistics import Counts, HubStatistics
 from trio_hub.hub.upkeep import keep_watch, relieve
 from trio_hub.link.heart import Heart
 from trio_hub.link.tasks import open_tasks
-from trio_hub.messages import Event
+from trio_hub.messages import CloseReason, Event
 from trio_hub.options import HubOptions
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
-from trio_hub.targets import Target
+from trio_hub.targets import Target, everyone
 from trio_hub.version import VERSION
 from trio_hub.wire.bodies import Body, Tally
 from trio_hub.wire.codecs import let_go
+from trio_hub.wire.frames import close_frame
 
 __all__ = ["Hub"]
 
@@ -49,6 +51,7 @@ log = logging.getLogger("trio_hub.hub")
 
 _MOST_FAILURES = 5
 _FAILURE_SPAN = 10.0  # s
+_EVERYONE = everyone()
 _ACCEPTED = Published(Reach.ACCEPTED)
 
 
@@ -67,12 +70,14 @@ class Hub:
         self._tally = Tally()
         self._counts = Counts()
         self._heart = Heart(options.link)
+        self._expiry = Expiry()
         self.roster = Roster(
             Greeter(VERSION, options, self._tally),
             self._counts,
             options,
             handler=handler,
             heart=self._heart,
+            expiry=self._expiry,
             plugins=tuple(plugins),
         )
         self._inbox = Inbox(options.inbox, self._tally)
@@ -80,9 +85,21 @@ class Hub:
         self._receipts: set[Receipt] = set()  # that somebody waits for
         self._closed = False
 
-    def connections(self) -> list[Connection]:
-        """Return every connection, away or not."""
-        return self.roster.connections()
+    def connections(self, of: Target = _EVERYONE) -> list[Connection]:
+        """Return every connection that `of` selects, away or not; all of them if nothing is said."""
+        return self.roster.select(of)
+
+    def close(self, of: Target, close: CloseReason) -> int:
+        """End every connection that `of` selects, for good; return how many there were. Never waits.
+
+        With a code from 4500 on our clients do not come back by themselves. Raises `Misuse`, with nobody closed, for a
+        code that may not be sent.
+        """
+        close_frame(close)
+        connections = self.connections(of)
+        for connection in connections:
+            connection.end(close)
+        return len(connections)
 
     def statistics(self) -> HubStatistics:
         """Return what the hub holds at this moment, and its counters. Looks at every connection: 1 ms per thousand."""
@@ -172,7 +189,6 @@ class Hub:
         _expect(to, Target)
         _expect(delivery, Delivery)
         check(event)
-        self.roster.check(to)
         if event.broadcast is None:
             event = Event(event.name, event.data, to.public())
         encode = partial(self._encode, delivery)
@@ -218,6 +234,7 @@ class Hub:
         try:
             async with open_tasks() as tasks:
                 tasks.start_soon(self._heart.run)
+                tasks.start_soon(self._expiry.run)
                 tasks.start_soon(keep_watch, self.roster, self.options.outbox)
                 task_status.started()
                 while True:

@@ -1,26 +1,29 @@
 """Who is here: connections by id, by user and by topic. Pure.
 
-Whoever is selected is found in time proportional to how many they are, never to how many are here. A dict with no
+Whoever is selected is found in time proportional to how many they are, never to how many are here; only what sessions
+say is not indexed, so that a claim alone is looked for among all. A dict with no
 values serves as a set that keeps its order, so every run of a program serves recipients in the same order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 import attrs
 
-from trio_hub.errors import Misuse
-from trio_hub.targets import Target
+from trio_hub.session import Session
+from trio_hub.targets import Target, meets_claim
 
-__all__ = ["Index", "IndexStatistics"]
+__all__ = ["Index", "IndexStatistics", "is_for"]
 
 
 class Member(Protocol):
     """What the index needs to know of a connection. `topics` belongs to the index."""
 
     id: str
+    session: Session
     topics: set[str]
 
     @property
@@ -94,7 +97,7 @@ class Index(Generic[M]):
         return True
 
     def select(self, target: Target) -> Collection[M]:
-        """Return who should hear: a live view, so copy it before you wait."""
+        """Return who should hear, each once: for a simple target a live view, so copy it before you wait."""
         match target.kind:
             case "everyone":
                 return self._by_id.values()
@@ -105,7 +108,51 @@ class Index(Generic[M]):
             case "connection":
                 member = self._by_id.get(target.name)
                 return () if member is None else (member,)
-        raise Misuse(f"nobody knows how to select {target}")
+            case "any":
+                return dict.fromkeys(chain.from_iterable([self.select(part) for part in target.parts]))
+            case "all":
+                narrowest, *others = sorted(target.parts, key=self._breadth)
+                return [each for each in self.select(narrowest) if all(is_for(part, each) for part in others)]
+            case "minus":
+                first, *others = target.parts
+                return [each for each in self.select(first) if not any(is_for(part, each) for part in others)]
+        return [each for each in self._by_id.values() if is_for(target, each)]
+
+    def _breadth(self, target: Target) -> int:
+        """Return about how many have to be looked at to select this."""
+        match target.kind:
+            case "topic" | "user" | "connection":
+                return len(self.select(target))
+            case "any":
+                return sum([self._breadth(part) for part in target.parts])
+            case "all":
+                return min([self._breadth(part) for part in target.parts])
+            case "minus":
+                return self._breadth(target.parts[0])
+        return len(self._by_id)
+
+
+def is_for(target: Target, member: Member) -> bool:
+    """Whether a target has this member among those it selects."""
+    match target.kind:
+        case "everyone":
+            return True
+        case "topic":
+            return target.name in member.topics
+        case "user":
+            return target.name == member.user
+        case "connection":
+            return target.name == member.id
+        case "session":
+            return target.name == member.session.id
+        case "claim":
+            return meets_claim(member.session.claims, target)
+        case "any":
+            return any(is_for(part, member) for part in target.parts)
+        case "all":
+            return all(is_for(part, member) for part in target.parts)
+    first, *others = target.parts
+    return is_for(first, member) and not any(is_for(part, member) for part in others)
 
 
 def _discard(sets: dict[str, dict[M, None]], key: str, member: M) -> None:

@@ -7,9 +7,16 @@ made here, in one place, from what the outbox still holds and from what is remem
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
+from ipaddress import IPv6Address
 
+import trio
+
+from trio_hub.bucket import Bucket
 from trio_hub.errors import HubError, Misuse
+from trio_hub.hub.allowances import Allowances
+from trio_hub.hub.expiry import Expiry
 from trio_hub.hub.greeting import Former, Greeter
 from trio_hub.hub.index import Index, IndexStatistics
 from trio_hub.hub.statistics import Counts
@@ -24,13 +31,19 @@ from trio_hub.session import Session
 from trio_hub.targets import Target, everyone
 from trio_hub.wire.codecs import Codec
 
-__all__ = ["Full", "Roster"]
+__all__ = ["Full", "Roster", "TooManySessions"]
 
 log = logging.getLogger("trio_hub.hub")
+
+_REPLACED = CloseReason(CloseCode.SESSION_REPLACED, "another session of this user took its place")
 
 
 class Full(HubError):
     """There is no place for one more connection."""
+
+
+class TooManySessions(HubError):
+    """There is no place for one more connection of this user."""
 
 
 class Roster:
@@ -44,6 +57,7 @@ class Roster:
         *,
         handler: Handler,
         heart: Heart,
+        expiry: Expiry,
         plugins: Sequence[Plugin],
     ) -> None:
         self._greeter = greeter
@@ -52,7 +66,11 @@ class Roster:
         self._handler = handler
         self._heart = heart
         self._plugins = plugins
+        self._expiry = expiry
+        self._allowances = Allowances(options, counts)
+        self._arrivals = None if options.arrivals is None else Bucket(options.arrivals)
         self._index: Index[Connection] = Index()
+        self._at: Counter[str] = Counter()  # connections by where they came from last
 
     def statistics(self) -> IndexStatistics:
         """Return how many connections, users and topics there are."""
@@ -60,23 +78,44 @@ class Roster:
 
     # -- coming and leaving
 
+    def why_not(self, resume: tuple[str, int] | None, address: str) -> str | None:
+        """Return why one more may not come, or come back, from this address at the moment; None where they may.
+
+        Every one that is asked for counts as an arrival.
+        """
+        options, why = self._options, None
+        if self._arrivals is not None and not self._arrivals.take(1, trio.current_time()):
+            why = "Too many come at once"
+        elif resume is None or self._find(resume[0])[0] is None:  # who has a place here already may come to it
+            if len(self._index) >= options.connections:
+                why = "There are too many connections"
+            elif self._at[_area_of(address)] >= options.connections_of_address:
+                why = "There are too many connections from your address"
+        self._counts.refused += why is not None
+        return why
+
     def admit(
-        self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None
+        self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None, address: str = ""
     ) -> tuple[Connection, bool]:
         """Give a link to the connection it asks for, or to a new one; return that, and whether it is new.
 
-        `resume` is the connection id and the number of the next event that the client expects. The caller must run
+        `resume` is the connection id and the number of the next event that the client expects, `address` is where it
+        comes from. The caller must run
         a new connection's `live`; a living one sees to the link itself. Either way the client is told, before
-        anything else, if anything is lost. Raises `Full`, with the link untouched, where there is no place for it.
+        anything else, if anything is lost. Raises `Full` and `TooManySessions`, with the link untouched, where there is
+        no place for it.
         """
         gap = None
         if resume is not None:
             found = self._resume(link, session, codec, *resume)
             if isinstance(found, Connection):
+                self._note_address(found, address)
                 return found, False
             gap = found
         if len(self._index) >= self._options.connections:
+            self._counts.refused += 1
             raise Full("there are too many connections")
+        self._make_place(session.user)
         id = self._greeter.new_id()
         connection = Connection(
             id,
@@ -88,9 +127,12 @@ class Roster:
             handler=self._handler,
             heart=self._heart,
             plugins=self._plugins,
+            allow=self._allowances.of(session.user),
             left=self._left,
         )
         self._index.add(connection)
+        self._note_address(connection, address)
+        self._expiry.watch(connection)
         self._counts.gaps += gap is not None
         connection.hand_over(link)
         return connection, True
@@ -102,7 +144,7 @@ class Roster:
             return former or Former("unknown", None)
         if connection.user != session.user or connection.codec is not codec:
             return Former("unknown", None)  # somebody else's: it must not even be told that it exists
-        connection.session = session
+        self.renew(connection, session)
         outbox = connection.outbox
         resumed = former is None and connection.resume(wanted)
         if resumed:
@@ -116,6 +158,38 @@ class Roster:
             return self._greeter.former(id)
         connection.hand_over(link, resumed=resumed)
         return connection
+
+    def _note_address(self, connection: Connection, address: str | None) -> None:
+        """Note where a connection is from now on; None when it leaves."""
+        for area, change in ((connection.address, -1), (address, 1)):
+            if area is not None:
+                area = _area_of(area)
+                self._at[area] += change
+                if not self._at[area]:
+                    del self._at[area]
+        connection.address = address
+
+    def _make_place(self, user: str) -> None:
+        """See that with one more connection this user has no more than may be; those who are away go first."""
+        options, known = self._options, self._index.select(Target("user", user))
+        if len(known) < options.connections_of_user:
+            return
+        theirs = [each for each in known if not each.has_ended]
+        while len(theirs) >= options.connections_of_user:
+            away = [each for each in theirs if not each.attached]
+            if not (away or options.newest_wins):
+                self._counts.refused += 1
+                raise TooManySessions(f"a user may have {options.connections_of_user} connections")
+            loser = (away or theirs)[0]
+            theirs.remove(loser)
+            loser.end(_REPLACED)
+
+    def renew(self, connection: Connection, session: Session) -> None:
+        """Have a connection go on with this session of the same user. Raises `Misuse` for another's."""
+        if session.user != connection.user:
+            raise Misuse(f"a connection of {connection.user!r} cannot become one of {session.user!r}")
+        connection.session = session
+        self._expiry.watch(connection)
 
     def _find(self, id: str) -> tuple[Connection | None, Former | None]:
         """Return the connection that has this id, or had it; and what became of the id, if that is no more."""
@@ -149,6 +223,8 @@ class Roster:
         if self._index.get(connection.id) is connection:
             self._greeter.remember(connection.id, Former(reason, connection.outbox.next_number - 1))
             self._index.remove(connection)
+            self._expiry.forget(connection)
+            self._note_address(connection, None)
             self._counts.dropped += connection.outbox.statistics().dropped
 
     def overflow(self, connection: Connection) -> None:
@@ -188,23 +264,21 @@ class Roster:
         """End a subscription; False if there was none. Never waits."""
         return self._index.unsubscribe(connection, topic)
 
-    def check(self, target: Target) -> None:
-        """Raise `Misuse` for a target that nobody knows how to select."""
-        self._index.select(target)
-
     def select(self, target: Target) -> list[Connection]:
         """Return the connections that a target stands for at this moment; one also by an id that it had before."""
-        if target.kind == "connection":
-            connection, _ = self._find(target.name)
-            return [] if connection is None else [connection]
-        return list(self._index.select(target))
+        return list(self._index.select(target.renamed(self._current_id)))
 
-    def has_room_for(self, resume: tuple[str, int] | None) -> bool:
-        """Whether one more may come: the hub is not full, or it has a place here already."""
-        if len(self._index) < self._options.connections:
-            return True
-        return resume is not None and self._find(resume[0])[0] is not None
+    def _current_id(self, id: str) -> str:
+        connection, _ = self._find(id)
+        return id if connection is None else connection.id
 
     def connections(self) -> list[Connection]:
         """Return every connection, away or not."""
         return self.select(everyone())
+
+
+def _area_of(address: str) -> str:
+    """Return what counts as one address: of IPv6 the /64, since whoever has one address there has all of them."""
+    if ":" not in address:
+        return address
+    return IPv6Address(address.partition("%")[0]).exploded[:19]

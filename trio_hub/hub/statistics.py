@@ -19,6 +19,8 @@ class Counts:
     resumed: int = 0
     gaps: int = 0
     relieved: int = 0
+    too_fast: int = 0
+    refused: int = 0
     editor_failures: int = 0
     restarts: int = 0
 
@@ -32,7 +34,8 @@ class HubStatistics:
     what `HubOptions.budget` limits.
 
     Happened: `published` events, `offered` to so many recipients in all, `dropped` as their `Delivery` allows;
-    `resumed` connections, `gaps` told of, `relieved` connections of what they held for the budget's sake.
+    `resumed` connections, `gaps` told of, `relieved` connections of what they held for the budget's sake;
+    `too_fast` requests were refused with 429, and `refused` arrivals for which there was no place.
     """
 
     index: IndexStatistics
@@ -48,5 +51,7 @@ class HubStatistics:
     resumed: int
     gaps: int
     relieved: int
+    too_fast: int
+    refused: int
     editor_failures: int
     restarts: int

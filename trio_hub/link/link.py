@@ -16,6 +16,7 @@ from typing import cast
 
 import trio
 
+from trio_hub.bucket import Bucket
 from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.tasks import open_tasks
 from trio_hub.link.transport import transport_for
@@ -82,6 +83,7 @@ class Link:
             max_fragments=options.max_fragments,
             inflater=inflater,
         )
+        self._control_frames: Bucket | None = None  # most links never see any
         self._unread = unread
         self._held_back: list[str | bytes] = []  # the next message is the last
         self._sends = 0
@@ -161,7 +163,13 @@ class Link:
         """Answer control frames. Each ping has its pong: the last alone would do (RFC 6455 section 5.5.3), but a peer
         may wait for one by its payload.
         """
-        pings = [item for item in received if type(item) is Ping]
+        controls = [item for item in received if not isinstance(item, str | bytes)]
+        if self._control_frames is None:
+            self._control_frames = Bucket(self.options.control_frames)
+        if not self._control_frames.take(len(controls), trio.current_time()):
+            self.end(CloseReason(CloseCode.POLICY, "too many control frames"))
+            return
+        pings = [item for item in controls if type(item) is Ping]
         for ping in pings:
             if not self.writer.is_full:  # who reads nothing gets no pongs either
                 self.writer.post(frame(PONG, ping.payload, mask=self._client))

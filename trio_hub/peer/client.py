@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -32,6 +32,9 @@ __all__ = ["Client", "open_client"]
 
 log = logging.getLogger("trio_hub.client")
 
+Token = str | Callable[[], Awaitable[str]]
+"""What is shown at every dial, or how to come by it."""
+
 
 class Client:
     """A connection to a hub, for as long as the block of `open_client` lasts.
@@ -45,7 +48,7 @@ class Client:
         self,
         address: Address,
         *,
-        token: str | None,
+        token: Token | None,
         position: Position | None,
         options: ClientOptions,
         open_stream: OpenStream,
@@ -56,13 +59,14 @@ class Client:
         self._lifeline = Lifeline(
             self._conversation,
             address,
-            {"Authorization": f"Bearer {token}"} if token is not None else {},
+            self._headers,
             codec,
             open_stream=open_stream,
             on_status=self._heed_status,
             options=options,
         )
         self._on_status = on_status
+        self._token = token
         self._topics: dict[str, None] = {}
         self._greeted = trio.Event()
         self._end: HubError | None = None
@@ -78,6 +82,18 @@ class Client:
         await self._greeted.wait()
         if self._end is not None:
             raise self._end
+
+    async def authenticate(self, token: str) -> None:
+        """Have the session renewed: show a newer token of the same user on the link there is, and on those that follow.
+
+        Raises as `request` does: `RequestFailed` where the token is not known; then the session is what it was.
+        """
+        await self.request("authentication_challenge", {"token": token})
+        self._token = token
+
+    async def _headers(self) -> dict[str, str]:
+        token = self._token if self._token is None or isinstance(self._token, str) else await self._token()
+        return {} if token is None else {"Authorization": f"Bearer {token}"}
 
     # -- hearing
 
@@ -216,7 +232,7 @@ class Client:
 async def open_client(
     url: str,
     *,
-    token: str | None = None,
+    token: Token | None = None,
     resume: Position | None = None,
     ssl_context: ssl.SSLContext | None = None,
     open_stream: OpenStream | None = None,
@@ -226,9 +242,10 @@ async def open_client(
     """Be connected to the hub at `url` for the length of the block, however often the link is lost meanwhile.
 
     `url` begins with ``ws://`` or ``wss://``; without a path, ``/ws`` is meant. `token` goes into the
-    ``Authorization`` header. `resume` is an earlier client's `position`, to go on there. `on_status` is called, and
-    must not wait, whenever a link came or was lost. `open_stream` replaces TCP and TLS; where no stream comes about it
-    raises `LinkLost` or `OSError`, and is asked again later.
+    ``Authorization`` header; one that does not last is fetched for each dial, by an async function (what it raises ends
+    the client, except `OSError`, after which it is asked again later). `resume` is an earlier client's `position`, to
+    go on there. `on_status` is called, and must not wait, whenever a link came or was lost. `open_stream` replaces TCP
+    and TLS; where no stream comes about it raises `LinkLost` or `OSError`, and is asked again later.
 
     Does not wait for the connection: what needs it does. Raises `Misuse` for a URL that is none; leaving the block
     says goodbye, and the hub keeps what comes for as long as its window.

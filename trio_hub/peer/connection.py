@@ -50,6 +50,7 @@ __all__ = ["Connection", "ConnectionStatistics"]
 log = logging.getLogger("trio_hub.peer")
 
 _TAKEN_OVER = CloseReason(CloseCode.TAKEN_OVER, "a newer link took over")
+_TOO_FAST = RequestFailed(429, "too_fast", "more was asked than is allowed at once")
 _LEAVING = CloseReason(CloseCode.GOING_AWAY, "the server is leaving")
 
 
@@ -65,9 +66,10 @@ class ConnectionStatistics:
 
 class Connection:
     """One peer's stay with the hub. Made by the hub; what an application may use of it is `id`, `session`, `user`,
-    `topics`, `attached`, `statistics` and `end`.
+    `topics`, `address` (where its latest link came from), `attached`, `statistics` and `end`.
 
-    `topics` is kept by the hub's index; `writer` and `framing` are those of the link it has, for `broadcast`. `left` is
+    `topics` is kept by the hub's index, `asked` counts its requests; `writer` and `framing` are those of the link it
+    has, for `broadcast`. `allow` says whether one more request of about so many bytes may be carried out. `left` is
     called, with the reason, at the moment from which nobody can come back to it; it must not wait.
     """
 
@@ -83,10 +85,12 @@ class Connection:
         handler: Handler,
         heart: Heart,
         plugins: Sequence[Plugin],
+        allow: Callable[[float], bool] | None,
         left: Callable[[Connection, str], None],
     ) -> None:
         self.id = id
         self.session = session
+        self.address: str | None = None
         self.codec = codec
         self.topics: set[str] = set()
         self.gap = gap  # the reason of the gap that the hello of this id tells of, if it does
@@ -94,11 +98,13 @@ class Connection:
         self._options = options
         self._handler = handler
         self._heart = heart
+        self._allow = allow
         self._left = left
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
         self._link: Link | None = None
         self.writer: Writer | None = None  # of that link
         self.framing: Framing = codec  # as that link wants it
+        self.asked = 0  # requests
         self._links = 0
         self._reading: Link | None = None  # the link that the life task reads from, and sees to the end of
         self._in_batch = False
@@ -333,8 +339,9 @@ class Connection:
                 messages = await link.receive()
                 self._in_batch = True
                 for message in messages:
-                    for said in self.codec.from_client(message):
-                        self._heed(said, link)
+                    all_said = self.codec.from_client(message)
+                    for said in all_said:
+                        self._heed(said, len(message) / len(all_said), link)
                         if link.writer.is_full:  # who does not read our replies gets to ask no more
                             link.writer.flush()
                             await link.writer.wait_for_room()
@@ -347,9 +354,14 @@ class Connection:
         finally:
             self._in_batch = False
 
-    def _heed(self, said: FromClient, link: Link) -> None:
+    def _heed(self, said: FromClient, size: float, link: Link) -> None:
+        """Heed one thing that was said, in about so many bytes."""
         assert self._requests is not None
         if type(said) is Request:
+            self.asked += 1
+            if self._allow is not None and not self._allow(size):
+                self._requests.refuse(said.seq, _TOO_FAST, link)
+                return
             if self._hooks is not None:
                 self._hooks.copy(said)
             self._requests.carry_out(said, link)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 import trio
@@ -48,7 +48,7 @@ class Lifeline:
         self,
         conversation: Conversation,
         address: Address,
-        headers: Mapping[str, str],
+        headers: Callable[[], Awaitable[Mapping[str, str]]],
         codec: Codec,
         *,
         open_stream: OpenStream,
@@ -107,7 +107,7 @@ class Lifeline:
             link = await dial(
                 self._address.with_query(self._conversation.wish()),
                 subprotocols=[self._codec.subprotocol or ""],
-                headers=self._headers,
+                headers=await self._shown(),
                 open_stream=self._open_stream,
                 options=self._options.link,
                 opening=self._options.opening,
@@ -135,6 +135,15 @@ class Lifeline:
             self._backoff.reset()
         assert link.closed is not None
         return LinkLost(link.closed)
+
+    async def _shown(self) -> Mapping[str, str]:
+        """Return the headers of the next dial, which may have to be fetched first."""
+        with trio.move_on_after(self._options.opening.deadline):
+            try:
+                return await self._headers()
+            except OSError as error:
+                raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no token: {error}")) from error
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "no token came in time"))
 
     async def _listen(self, link: Link) -> None:
         """Hear what comes on this link, until it has ended."""

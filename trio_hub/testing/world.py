@@ -14,7 +14,7 @@ from trio_hub.link.listening import guard
 from trio_hub.link.opening import Address, request_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import ClientOptions, LinkOptions
-from trio_hub.peer.client import Client
+from trio_hub.peer.client import Client, Token
 from trio_hub.peer.mailbox import Position
 from trio_hub.server import Server
 from trio_hub.testing.cable import Cable
@@ -46,7 +46,7 @@ class World:
         self,
         *,
         topics: Iterable[str] = (),
-        token: str | None = None,
+        token: Token | None = None,
         resume: Position | None = None,
         options: ClientOptions | None = None,
         weather: Weather | None = None,

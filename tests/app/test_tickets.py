@@ -1,0 +1,111 @@
+"""Tickets open one link, once, soon, and only where they are meant to."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+
+from trio_hub import Misuse, Refused, Server, Session, first_of, guests, known_tokens
+from trio_hub.app.tickets import MemoryTickets, TicketOffice, TooManyTickets
+from trio_hub.session import Credentials
+from trio_hub.testing import open_world
+from trio_hub.testing.contracts import TicketStoreContract
+
+ANN = Session("ann", {"roles": ["editor"]}, id="phone", lasts=3600, extended=True)
+
+
+class TestMemoryTickets(TicketStoreContract):
+    @pytest.fixture(autouse=True)
+    def _clock(self, autojump_clock):
+        pass
+
+    async def open_store(self):
+        return MemoryTickets()
+
+    async def test_room_is_made_by_those_that_have_run_out_alone(self):
+        store = MemoryTickets(most=2)
+        await store.put("1", b"", 10)
+        await store.put("2", b"", 20)
+        with pytest.raises(TooManyTickets):
+            await store.put("3", b"", 20)
+        await trio.sleep(11)
+        await store.put("3", b"3", 20)
+        assert await store.take("3") == b"3"
+
+
+def shown(ticket: str, *, origin: str | None = None, address: str = "") -> Credentials:
+    return Credentials(None, {} if origin is None else {"origin": origin}, {"ticket": [ticket]}, address)
+
+
+@pytest.mark.parametrize("session", [ANN, Session("bob"), Session("bob", lasts=math.inf)])
+async def test_a_ticket_brings_back_the_session_it_was_issued_for(session, autojump_clock):
+    office = TicketOffice()
+    ticket = await office.issue(session)
+    assert ticket.isascii()
+    assert not set(ticket) & set("&=+/ %")
+    assert await office.authenticate(shown(ticket)) == session
+    assert await office.authenticate(shown(ticket)) is None
+
+
+async def test_a_ticket_is_good_for_seconds(autojump_clock):
+    office = TicketOffice(lasts=5)
+    early, late = await office.issue(ANN), await office.issue(ANN)
+    await trio.sleep(4)
+    assert await office.authenticate(shown(early)) == ANN
+    await trio.sleep(2)
+    assert await office.authenticate(shown(late)) is None
+
+
+async def test_a_ticket_may_be_for_one_origin_and_one_address(autojump_clock):
+    office = TicketOffice()
+    for wrong in ({"origin": "https://evil.example"}, {"address": "10.0.0.9"}, {}):
+        ticket = await office.issue(ANN, origin="https://example.org", address="10.0.0.1")
+        assert await office.authenticate(shown(ticket, **wrong)) is None
+        assert await office.authenticate(shown(ticket, origin="https://example.org", address="10.0.0.1")) is None
+    ticket = await office.issue(ANN, origin="https://example.org", address="10.0.0.1")
+    assert await office.authenticate(shown(ticket, origin="https://example.org", address="10.0.0.1")) == ANN
+
+
+async def test_what_is_stored_is_no_ticket(autojump_clock):
+    store = MemoryTickets()
+    ticket = await TicketOffice(store).issue(ANN)
+    assert ticket not in repr(vars(store))
+
+
+async def test_claims_that_cannot_be_kept_are_the_callers_mistake(autojump_clock):
+    with pytest.raises(Misuse, match="JSON"):
+        await TicketOffice().issue(Session("ann", {"x": object()}))
+
+
+@pytest.mark.parametrize("lasts", [0, -1, math.inf, math.nan])
+def test_a_ticket_has_an_end(lasts):
+    with pytest.raises(Misuse):
+        TicketOffice(lasts=lasts)
+
+
+async def test_a_page_comes_in_by_a_ticket_once(autojump_clock):
+    office = TicketOffice()
+    server = Server(authenticate=first_of(office.authenticate, known_tokens({"t": "bob"})))
+    async with open_world(server) as world:
+        ticket = await office.issue(ANN)
+        async with world.open_link(f"/ws?ticket={ticket}"):
+            assert [each.session for each in server.hub.connections()] == [ANN]
+        with pytest.raises(Refused, match="401"):
+            async with world.open_link(f"/ws?ticket={ticket}"):
+                pass
+        async with world.open_client(token="t"):
+            pass
+
+
+async def test_a_ticket_that_is_no_good_is_refused_before_anything_is_opened(autojump_clock):
+    async with open_world(Server(authenticate=TicketOffice().authenticate)) as world:
+        for query in ("?ticket=x", "?ticket=", "?ticket=a&ticket=b"):
+            with pytest.raises(Refused, match="401"):
+                async with world.open_link(f"/ws{query}"):
+                    pass
+
+
+async def test_guests_need_no_ticket():
+    assert await guests(shown("x")) == Session("guest")

@@ -1,0 +1,313 @@
+"""Sessions end, are renewed, revoked and changed while connections stay; nobody hears what is no longer theirs."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_hub import (
+    CloseCode,
+    Closed,
+    Event,
+    HubOptions,
+    RequestFailed,
+    Server,
+    Session,
+    claim,
+    everyone,
+    session,
+    topic,
+    user,
+)
+from trio_hub.testing import open_world
+
+
+@attrs.define
+class Users:
+    """An application's users: sessions by token, which it may change at any time."""
+
+    sessions: dict[str, Session] = attrs.field(factory=dict)
+    delay: float = 0.0
+
+    async def authenticate(self, credentials) -> Session | None:
+        found = self.sessions.get(credentials.token)
+        await trio.sleep(self.delay)
+        return found
+
+    async def read(self, old: Session) -> Session | None:
+        return next((each for each in self.sessions.values() if each.id == old.id), None)
+
+
+def may_subscribe(session: Session, name: str) -> bool:
+    return name in session.claims.get("channels", ())
+
+
+def topics_of(session: Session) -> list[str]:
+    return session.claims.get("own", [])
+
+
+def server_for(users: Users, **arguments) -> Server:
+    return Server(authenticate=users.authenticate, read_session=users.read, **arguments)
+
+
+async def ended(client) -> CloseCode:
+    """Return the code with which this client was closed for good."""
+    with trio.fail_after(60):
+        try:
+            while True:
+                await client.receive()
+        except Closed as closed:
+            return closed.close.code
+
+
+# -- the end of their time
+
+
+async def test_a_session_that_has_run_out_is_closed_with_4502(autojump_clock):
+    users = Users({"t": Session("ann", lasts=100)})
+    async with open_world(server_for(users)) as world, world.open_client(token="t") as client:
+        begun = trio.current_time()
+        await trio.sleep(99)
+        await client.request("ping")
+        assert await ended(client) == CloseCode.SESSION_EXPIRED
+        assert 100 <= trio.current_time() - begun <= 101.5
+        await wait_all_tasks_blocked()
+        assert not world.server.hub.connections()
+
+
+async def test_who_is_away_when_the_session_runs_out_cannot_come_back(autojump_clock):
+    users = Users({"t": Session("ann", lasts=20)})
+    async with open_world(server_for(users)) as world, world.open_client(token="t") as client:
+        client.weather.cut()
+        await trio.sleep(30)
+        assert not world.server.hub.connections()
+
+
+async def test_an_extended_session_lasts_while_anything_is_asked_on_any_of_its_links(autojump_clock):
+    users = Users({"t": Session("ann", id="s", lasts=10, extended=True), "u": Session("bob", lasts=10, extended=True)})
+    async with (
+        open_world(server_for(users)) as world,
+        world.open_client(token="t") as busy,
+        world.open_client(token="t") as idle,
+        world.open_client(token="u") as other,
+    ):
+        for _ in range(20):
+            await trio.sleep(5)
+            await busy.request("ping")
+        assert [each.user for each in world.server.hub.connections()] == ["ann", "ann"]
+        assert await ended(other) == CloseCode.SESSION_EXPIRED
+        assert await ended(idle) == CloseCode.SESSION_EXPIRED  # nobody has asked anything since
+
+
+async def test_a_session_is_renewed_without_a_new_link(autojump_clock):
+    users = Users({"first": Session("ann", lasts=10), "second": Session("ann", {"role": "editor"}, lasts=1000)})
+    async with open_world(server_for(users)) as world, world.open_client(token="first") as client:
+        await trio.sleep(8)
+        await client.authenticate("second")
+        await trio.sleep(500)
+        (connection,) = world.server.hub.connections(claim("role", "editor"))
+        assert connection.statistics().links == 1
+        del users.sessions["first"]
+        client.weather.cut_once()  # the next link brings the new token, too
+        await client.request("ping")
+        assert connection.statistics().links == 2
+
+
+async def test_nobody_becomes_another_user_by_that(autojump_clock):
+    users = Users({"ann": Session("ann"), "bob": Session("bob")})
+    async with open_world(server_for(users)) as world, world.open_client(token="ann") as client:
+        with pytest.raises(RequestFailed, match="another user's"):
+            await client.authenticate("bob")
+        (connection,) = world.server.hub.connections()
+        assert connection.user == "ann"
+
+
+# -- revocation
+
+
+@pytest.mark.parametrize(
+    "target", [user("ann"), session("phone") | session("laptop"), everyone() & claim("role", "editor"), everyone()]
+)
+async def test_revoked_sessions_are_closed_at_once_with_4501(target, autojump_clock):
+    phone, laptop = (Session("ann", {"role": "editor"}, id=each) for each in ("phone", "laptop"))
+    users = Users({"p": phone, "l": laptop})
+    async with (
+        open_world(server_for(users)) as world,
+        world.open_client(token="p") as on_phone,
+        world.open_client(token="l") as on_laptop,
+    ):
+        now = trio.current_time()
+        assert world.server.sessions.revoke(target) == 2
+        for client in (on_phone, on_laptop):
+            assert await ended(client) == CloseCode.SESSION_REVOKED
+        assert trio.current_time() == now
+        assert not world.server.hub.connections()
+
+
+async def test_one_session_is_revoked_and_the_users_others_go_on(autojump_clock):
+    users = Users({"p": Session("ann", id="phone"), "l": Session("ann", id="laptop")})
+    async with (
+        open_world(server_for(users)) as world,
+        world.open_client(token="p") as on_phone,
+        world.open_client(token="l") as on_laptop,
+    ):
+        assert world.server.sessions.revoke(session("phone")) == 1
+        assert await ended(on_phone) == CloseCode.SESSION_REVOKED
+        await on_laptop.request("ping")
+
+
+async def test_who_is_away_cannot_resume_what_was_revoked(autojump_clock):
+    users = Users({"t": Session("ann")})
+    async with open_world(server_for(users)) as world, world.open_client(token="t") as client:
+        client.weather.cut()
+        await wait_all_tasks_blocked()
+        world.server.sessions.revoke(user("ann"))
+        await world.server.publish(Event("secret"), to=user("ann"))
+        await wait_all_tasks_blocked()
+        assert not world.server.hub.connections()
+
+
+async def test_who_is_on_the_way_in_is_turned_away(autojump_clock):
+    """The application looked the session up, then it was revoked, then the application answered."""
+    users = Users({"t": Session("ann", id="s")}, delay=2)
+    server = server_for(users)
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+
+        async def come_in() -> None:
+            async with world.open_link(headers={"Authorization": "Bearer t"}) as link:
+                assert [message async for message in link] == []
+                assert link.closed.code == CloseCode.SESSION_REVOKED
+
+        tasks.start_soon(come_in)
+        await trio.sleep(1)
+        assert server.sessions.revoke(session("s")) == 0
+        await trio.sleep(5)
+        assert not server.hub.connections()
+        users.delay = 0
+        async with world.open_client(token="t"):  # who comes later is a matter of `authenticate`
+            assert server.hub.connections()
+
+
+# -- change
+
+
+async def test_other_rights_are_other_topics(autojump_clock):
+    users = Users({"t": Session("ann", {"channels": ["town", "sea"], "own": ["mine"]}, id="s")})
+    server = server_for(users, may_subscribe=may_subscribe, topics_of=topics_of)
+    async with open_world(server) as world, world.open_client(token="t", topics=["town", "sea"]) as client:
+        (connection,) = server.hub.connections()
+        assert connection.topics == {"town", "sea", "mine"}
+        users.sessions["t"] = Session("ann", {"channels": ["sea"], "own": ["new"]}, id="s")
+        assert connection.topics == {"town", "sea", "mine"}
+        await server.sessions.invalidate(user("ann"))
+        assert connection.topics == {"sea", "new"}
+        for name in ("town", "mine", "new"):
+            await server.publish(Event(name), to=topic(name))
+        assert (await client.receive()).name == "new"
+
+
+async def test_who_comes_back_with_other_rights_hears_no_more_than_those(autojump_clock):
+    users = Users({"t": Session("ann", {"channels": ["town"]}, id="s")})
+    server = server_for(users, may_subscribe=may_subscribe)
+    async with open_world(server) as world, world.open_client(token="t", topics=["town"]) as client:
+        client.weather.cut_once()
+        users.sessions["t"] = Session("ann", {"channels": []}, id="s")
+        await client.request("ping")
+        (connection,) = server.hub.connections()
+        assert not connection.topics
+
+
+async def test_a_session_that_is_over_is_closed_when_it_is_read(autojump_clock):
+    users = Users({"t": Session("ann", id="s"), "u": Session("ann", id="other")})
+    server = server_for(users)
+    async with (
+        open_world(server) as world,
+        world.open_client(token="t") as client,
+        world.open_client(token="u") as other,
+    ):
+        del users.sessions["t"]
+        await server.sessions.invalidate(user("ann"))
+        assert await ended(client) == CloseCode.SESSION_REVOKED
+        await other.request("ping")
+
+
+async def test_where_nobody_can_say_they_come_back_and_are_asked_again(autojump_clock, caplog):
+    users = Users({"t": Session("ann", id="s")})
+
+    async def fail(old: Session) -> Session | None:
+        raise OSError("no database")
+
+    server = Server(authenticate=users.authenticate, read_session=fail)
+    async with open_world(server) as world, world.open_client(token="t", topics=["town"]) as client:
+        (before,) = server.hub.connections()
+        await server.sessions.invalidate(everyone())
+        await trio.sleep(10)
+        (after,) = server.hub.connections()
+        assert after is not before
+        await client.request("ping")
+    assert "no database" in caplog.text
+
+
+# -- how many
+
+
+def limited(most: int, *, newest_wins: bool) -> Server:
+    options = HubOptions(connections_of_user=most, newest_wins=newest_wins)
+    return server_for(Users({"a": Session("ann"), "b": Session("bob")}), options=options)
+
+
+async def test_the_newest_wins_and_the_oldest_is_told(autojump_clock):
+    async with (
+        open_world(limited(1, newest_wins=True)) as world,
+        world.open_client(token="a") as first,
+        world.open_client(token="b") as other,
+        world.open_client(token="a") as second,
+    ):
+        assert await ended(first) == CloseCode.SESSION_REPLACED
+        await second.request("ping")
+        await other.request("ping")
+
+
+async def test_the_oldest_stays_and_the_newest_is_told(autojump_clock):
+    async with open_world(limited(2, newest_wins=False)) as world:
+        async with world.open_client(token="a") as first, world.open_client(token="a") as second:
+            async with world.open_link(headers={"Authorization": "Bearer a"}) as link:
+                assert [message async for message in link] == []
+                assert link.closed.code == CloseCode.TOO_MANY_SESSIONS
+            first.weather.cut_once()  # a resume is no new one
+            for client in (first, second):
+                await client.request("ping")
+        async with world.open_client(token="a") as third:  # the others have left, though they might come back
+            await third.request("ping")
+
+
+@pytest.mark.parametrize("newest_wins", [True, False])
+async def test_who_is_away_goes_first(newest_wins, autojump_clock):
+    async with (
+        open_world(limited(2, newest_wins=newest_wins)) as world,
+        world.open_client(token="a") as oldest,
+        world.open_client(token="a") as away,
+    ):
+        away.weather.cut()
+        await wait_all_tasks_blocked()
+        async with world.open_client(token="a") as newest:
+            await oldest.request("ping")
+            await newest.request("ping")
+            await wait_all_tasks_blocked()
+            assert len(world.server.hub.connections()) == 2
+
+
+async def test_whoever_renews_in_the_compat_spelling_is_renewed_too(autojump_clock):
+    users = Users({"first": Session("ann", lasts=10), "second": Session("ann", lasts=1000)})
+    async with (
+        open_world(server_for(users)) as world,
+        world.open_link(headers={"Authorization": "Bearer first"}) as link,
+    ):
+        said = {"seq": 1, "action": "authentication_challenge", "data": {"token": "second"}}
+        await link.send(json.dumps(said))
+        await trio.sleep(100)
+        assert world.server.hub.connections()

@@ -1,0 +1,71 @@
+"""Targets: data that is put together, and what of it a recipient may know."""
+
+from __future__ import annotations
+
+import pytest
+
+from trio_hub import Misuse, Target, all_of, any_of, claim, connection, everyone, session, topic, user, users
+
+
+def test_a_chain_stays_flat():
+    chain = topic("0")
+    for n in range(1, 1000):
+        chain = chain | topic(str(n))
+    assert len(chain.parts) == 1000
+    assert chain == any_of(*(topic(str(n)) for n in range(1000)))
+    omitted = everyone() - user("a") - user("b")
+    assert omitted.parts == (everyone(), user("a"), user("b"))
+    assert (topic("a") & topic("b") & topic("c")).parts == (topic("a"), topic("b"), topic("c"))
+
+
+def test_one_of_one_is_that_one():
+    assert any_of(topic("a")) == topic("a")
+    assert all_of(topic("a")) == topic("a")
+    assert users("ann") == user("ann")
+
+
+@pytest.mark.parametrize(
+    ("target", "public"),
+    [
+        (topic("town") - user("ann") - connection("x"), {"topic": "town"}),
+        (topic("town") & claim("role", "editor"), {"topic": "town"}),
+        (claim("role", "editor") & topic("town"), {"topic": "town"}),
+        (topic("town") | topic("sea"), {}),
+        (users("ann", "bob"), {}),
+        (claim("role", "editor"), {}),
+        (session("s1"), {}),
+        (everyone() - user("ann"), {}),
+    ],
+)
+def test_a_recipient_may_know_what_all_of_them_have_in_common(target, public):
+    assert target.public() == public
+
+
+def test_connection_ids_are_renamed_wherever_they_stand():
+    target = (topic("a") - connection("x")) | connection("y")
+    assert target.renamed(str.upper) == (topic("a") - connection("X")) | connection("Y")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Target("planet", "mars"),
+        lambda: topic(""),
+        lambda: claim("", "x"),
+        lambda: topic("a") | "b",
+        lambda: topic("a") - None,
+        lambda: all_of(),
+    ],
+)
+def test_what_is_no_target_is_said_at_once(make):
+    with pytest.raises(Misuse):
+        make()
+
+
+def test_targets_are_not_composed_without_end():
+    target = topic("a")
+    for _ in range(15):
+        target = (target | topic("b")) & topic("c")
+    target = target | topic("b")
+    with pytest.raises(Misuse, match="deep"):
+        target & topic("c")

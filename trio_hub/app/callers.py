@@ -1,0 +1,110 @@
+"""From where somebody calls, and what of that is to be believed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+import trio
+
+from trio_hub.errors import Misuse
+from trio_hub.link.heads import RequestHead
+
+__all__ = ["Network", "address_of", "host_of", "is_loopback", "networks", "peer_of", "speaks_for_itself"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks(named: Sequence[str]) -> tuple[Network, ...]:
+    """Return the networks with these names, as in ``10.0.0.0/8``. Raises `Misuse` for what is none."""
+    try:
+        return tuple(ipaddress.ip_network(each) for each in named)
+    except ValueError as error:
+        raise Misuse(f"not a network: {error}") from error
+
+
+def peer_of(stream: trio.abc.Stream) -> str | None:
+    """Return the address at the other end; empty where there is none (a Unix socket, memory), None where nobody knows
+    any more.
+    """
+    while isinstance(stream, trio.SSLStream):
+        stream = stream.transport_stream
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        peer = stream.socket.getpeername()
+    except OSError:
+        return None
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
+def address_of(peer: str | None, head: RequestHead, proxies: Sequence[Network] = ()) -> str:
+    """Return the address of who calls, where `peer` is at the other end of the stream.
+
+    A proxy among `proxies` is believed whom it calls for: the last address of ``X-Forwarded-For`` that is not such a
+    proxy's itself. Whatever stands before that, anybody may have written.
+    """
+    address = peer or ""
+    said = [each.strip() for each in head.headers.get("x-forwarded-for", "").split(",")]
+    while said and _is_in(address, proxies):
+        before = said.pop()
+        if not _is_address(before):
+            break
+        address = before
+    return address
+
+
+def speaks_for_itself(peer: str | None, head: RequestHead) -> bool:
+    """Whether a program on this machine asks, and calls us by a name of this machine.
+
+    A web page can have its own name lead to this machine; then it is that name by which its browser calls us.
+    """
+    if not peer:
+        return peer is not None
+    return is_loopback(peer) and is_loopback(_hostname(head.headers.get("host", "")))
+
+
+def host_of(origin: str) -> str | None:
+    """Return the host and port of a page's origin."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
+
+
+@lru_cache(1024)  # for most it is the same few names, again and again
+def is_loopback(host: str | None) -> bool:
+    """Whether this is a name or an address of this machine itself."""
+    if host == "localhost":
+        return True
+    try:
+        return host is not None and ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_in(address: str, trusted: Sequence[Network]) -> bool:
+    if not (trusted and address):
+        return False
+    here = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped is not None:
+        here = here.ipv4_mapped
+    return any(here in network for network in trusted if network.version == here.version)
+
+
+def _hostname(host: str) -> str | None:
+    """Return the name in a ``Host`` header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

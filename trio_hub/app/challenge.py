@@ -1,0 +1,123 @@
+"""The in-band challenge: who showed nothing at the upgrade says who they are on the open link.
+
+Its first request must be an `authentication_challenge`, in time; a resume is decided only after that. On a link that is
+authenticated already, the same request renews the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import attrs
+import msgspec
+import trio
+
+from trio_hub.app.auth import Authenticate
+from trio_hub.errors import RequestFailed
+from trio_hub.link.link import Link
+from trio_hub.messages import CloseCode, CloseReason, MalformedRequest, Reply, Request
+from trio_hub.peer.connection import Connection
+from trio_hub.session import Credentials, Session
+from trio_hub.wire.codecs import Codec, FromClient
+
+__all__ = ["CHALLENGE", "again", "challenge"]
+
+CHALLENGE = "authentication_challenge"
+
+_NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
+_UNKNOWN = RequestFailed(401, "not_authenticated", "the token is not known")
+_TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
+
+
+@attrs.frozen
+class Challenge:
+    """What an `authentication_challenge` brings."""
+
+    token: str
+
+
+async def challenge(
+    link: Link, codec: Codec, authenticate: Authenticate, credentials: Credentials, within: float
+) -> Session | None:
+    """Read requests until one brings credentials that are good; return whose they are.
+
+    Other requests are answered with 401 meanwhile; what comes behind the challenge in the same read is held back for
+    the connection. None, and the link has ended with 4500, for a bad token or when nothing came within that many
+    seconds. Raises `PeerFault` and `LinkLost` as `Link.receive` does.
+    """
+    with trio.move_on_after(within):
+        while True:
+            messages = await link.receive()
+            for place, message in enumerate(messages):
+                parts = codec.from_client(message)
+                for part_place, part in enumerate(parts):
+                    if isinstance(part, Request) and part.action == CHALLENGE:
+                        session = await _try(link, codec, authenticate, credentials, part)
+                        if session is not None:
+                            behind = _said_again(link, codec, parts[part_place + 1 :])
+                            link.hold_back([*behind, *messages[place + 1 :]])
+                        return session
+                    _refuse(link, codec, part)
+            link.writer.flush()
+    link.end(_TOO_LATE)
+    return None
+
+
+async def _try(
+    link: Link, codec: Codec, authenticate: Authenticate, credentials: Credentials, request: Request
+) -> Session | None:
+    try:
+        token = msgspec.convert(request.data, Challenge).token
+    except msgspec.ValidationError as error:
+        _answer(link, codec, Reply(request.seq, None, (400, "bad_request", str(error))))
+        link.end(_NOT_AUTHENTICATED)
+        return None
+    failure = _UNKNOWN
+    try:
+        session = await authenticate(attrs.evolve(credentials, token=token))
+    except RequestFailed as refused:
+        session, failure = None, refused
+    if session is None:
+        _answer(link, codec, Reply(request.seq, None, (failure.status, failure.id, failure.message)))
+        link.end(_NOT_AUTHENTICATED)
+        return None
+    _answer(link, codec, Reply(request.seq))
+    return session
+
+
+def _refuse(link: Link, codec: Codec, said: FromClient) -> None:
+    if isinstance(said, Request | MalformedRequest):
+        _answer(link, codec, Reply(said.seq, None, (401, "not_authenticated", "authenticate first")))
+
+
+def _said_again(link: Link, codec: Codec, parts: Iterable[FromClient]) -> list[str | bytes]:
+    """Return what stood behind the challenge in one batch, each in a message of its own; answer what is malformed."""
+    messages = []
+    for part in parts:
+        if isinstance(part, MalformedRequest):
+            _answer(link, codec, Reply(part.seq, None, (400, "bad_request", part.fault)))
+        else:
+            messages.append(codec.encode(part))
+    return messages
+
+
+def _answer(link: Link, codec: Codec, reply: Reply) -> None:
+    link.post(codec.encode(reply))
+    link.writer.flush()
+
+
+def again(
+    authenticate: Authenticate, renew: Callable[[Connection, Session], None]
+) -> Callable[[Connection, Challenge], Awaitable[None]]:
+    """Return the handler of challenges on a link that is authenticated already: a session is renewed, by `renew`.
+
+    The user stays who they are.
+    """
+
+    async def handle(connection: Connection, data: Challenge) -> None:
+        session = await authenticate(Credentials(data.token))
+        if session is None or session.user != connection.user:
+            raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
+        renew(connection, session)
+
+    return handle

@@ -1,0 +1,147 @@
+"""Sessions that change while their connections stay: revoked, read anew, with other rights."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from trio_hub.app.topics import MaySubscribe, plain
+from trio_hub.errors import Misuse
+from trio_hub.hub.hub import Hub
+from trio_hub.hub.index import is_for
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.peer.connection import Connection
+from trio_hub.session import Session
+from trio_hub.targets import Target
+
+__all__ = ["ReadSession", "Sessions", "TopicsOf", "no_topics"]
+
+log = logging.getLogger("trio_hub.server")
+
+ReadSession = Callable[[Session], Awaitable[Session | None]]
+"""Returns what became of a session by now; None where it is over. Of the same user."""
+TopicsOf = Callable[[Session], Iterable[str]]
+"""Returns the topics that connections of a session hear without asking. A plain function."""
+
+_REVOKED = CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked")
+_UNREADABLE = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 1}')
+
+
+def no_topics(session: Session) -> Iterable[str]:
+    """Nothing is heard without asking."""
+    return ()
+
+
+class Sessions:
+    """What may become of the sessions of a hub's connections. `server.sessions`."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        may_subscribe: MaySubscribe,
+        read: ReadSession | None = None,
+        topics_of: TopicsOf = no_topics,
+        forget_after: float = 60.0,
+    ) -> None:
+        self._hub = hub
+        self._may_subscribe = may_subscribe
+        self._read = read
+        self._topics_of = topics_of
+        self._forget_after = forget_after
+        self._revoked: deque[tuple[float, Target]] = deque()
+
+    # -- coming in
+
+    def is_revoked(self, session: Session, since: float) -> bool:
+        """Whether the session was revoked after `since`, while whoever shows it was on the way in."""
+        candidate = _Candidate("", session, set())
+        return any(when >= since and is_for(target, candidate) for when, target in self._revoked)
+
+    # -- changing
+
+    def revoke(self, of: Target) -> int:
+        """Close every connection whose session this target selects, with 4501; return how many there were.
+
+        That is ``session(id)``, ``user(id)``, ``everyone() & claim(...)`` and whatever else can be put together.
+        Nobody of them can resume, and our clients do not come back by themselves. Who is just being authenticated is
+        turned away, too; whoever comes later is a matter of `authenticate`, which must know by then. Never waits.
+        """
+        now = trio.current_time()
+        while self._revoked and self._revoked[0][0] < now - self._forget_after:
+            self._revoked.popleft()
+        self._revoked.append((now, of))
+        return self._hub.close(of, _REVOKED)
+
+    async def invalidate(self, of: Target) -> None:
+        """Read the sessions of these connections anew, each once, and have the connections go on with what they are.
+
+        Whose session is over is closed with 4501. The others keep the topics that they still may hear, lose those that
+        they may not, and are subscribed to those that are theirs without asking; a session that was read lasts from
+        now on. Where the application fails to say, the connection is closed with 1013: it comes back, and is
+        authenticated anew. If cancelled, some are done.
+        """
+        read: dict[tuple[str, str], Session | None] = {}
+        for connection in self._hub.connections(of):
+            old = connection.session
+            key = old.user, old.id
+            try:
+                if key not in read:
+                    read[key] = old if self._read is None else await self._read(old)
+                self._go_on(connection, old, read[key])
+            except Exception:
+                log.exception("a session cannot be read anew; its connection is closed")
+                connection.end(_UNREADABLE)
+        await trio.lowlevel.checkpoint()
+
+    def _go_on(self, connection: Connection, old: Session, new: Session | None) -> None:
+        if connection.has_ended or connection.session is not old:  # it was renewed while we asked
+            return
+        if new is None:
+            connection.end(_REVOKED)
+            return
+        if new is not old:
+            self._hub.roster.renew(connection, new)
+        self.settle(connection)
+
+    def settle(self, connection: Connection) -> None:
+        """See that a connection hears what its session may hear by now: no topic to which it has no right any more,
+        and each that it hears without asking. Never raises: what the application cannot say is no right.
+        """
+        roster, session = self._hub.roster, connection.session
+        try:
+            own = set(self._topics_of(session))
+        except Exception:
+            log.exception("`topics_of` failed")
+            own = set()
+        for name in connection.topics - own:
+            if not self._may_hear(session, name):
+                roster.unsubscribe(connection, name)
+        try:
+            for name in own:
+                roster.subscribe(connection, name)
+        except Misuse as error:
+            log.error("connection %s does not hear all that is its own: %s", connection.id, error)
+
+    def _may_hear(self, session: Session, name: str) -> bool:
+        try:
+            return self._may_subscribe(session, plain(name))
+        except Exception:
+            log.exception("`may_subscribe` failed")
+            return False
+
+
+class _Candidate:
+    """Somebody on the way in, as a target sees them."""
+
+    def __init__(self, id: str, session: Session, topics: set[str]) -> None:
+        self.id = id
+        self.session = session
+        self.topics = topics
+
+    @property
+    def user(self) -> str:
+        return self.session.user
