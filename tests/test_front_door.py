@@ -12,7 +12,7 @@ NAMES = """
     MaySubscribe Misuse OpeningOptions OutboxOptions OutcomeUnknown PeerFault Position Published Question Reach
     Refused RequestFailed Router Server Session Target __version__ anybody connection everyone expires guests
     all_of any_of by_cookie by_password by_token claim first_of MemoryTickets Rate ReadSession Sessions TicketOffice
-    TicketStore TooManyTickets TopicsOf session users
+    Presence PresenceOptions Status TicketStore TooManyTickets TopicsOf Typing TypingOptions session users
     known_tokens latest must nobody open_client open_link open_unix_listener serve_links topic user volatile
 """.split()
 

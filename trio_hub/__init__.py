@@ -12,10 +12,12 @@ HubError and its children      every error, by who is to blame
 """
 
 from trio_hub.app.auth import Authenticate, by_cookie, by_password, by_token, first_of, guests, known_tokens
+from trio_hub.app.presence import Presence, PresenceOptions, Status
 from trio_hub.app.router import Router
 from trio_hub.app.sessions import ReadSession, Sessions, TopicsOf
 from trio_hub.app.tickets import MemoryTickets, TicketOffice, TicketStore, TooManyTickets
 from trio_hub.app.topics import MayPublish, MaySubscribe, anybody, nobody
+from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.bucket import Rate
 from trio_hub.delivery import Delivery, expires, latest, must, volatile
 from trio_hub.errors import (
@@ -81,6 +83,8 @@ __all__ = [
     "OutcomeUnknown",
     "PeerFault",
     "Position",
+    "Presence",
+    "PresenceOptions",
     "Published",
     "Question",
     "Rate",
@@ -92,11 +96,14 @@ __all__ = [
     "Server",
     "Session",
     "Sessions",
+    "Status",
     "Target",
     "TicketOffice",
     "TicketStore",
     "TooManyTickets",
     "TopicsOf",
+    "Typing",
+    "TypingOptions",
     "__version__",
     "all_of",
     "any_of",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trio_hub import HubOptions, Server, anybody, known_tokens
+from trio_hub import HubOptions, PresenceOptions, Server, TypingOptions, anybody, known_tokens
 
 __all__ = ["topic_broker"]
 
@@ -29,5 +29,7 @@ def topic_broker(
         may_publish=anybody,
         key=key,
         origins=origins,
+        presence=PresenceOptions(),
+        typing=TypingOptions(),
         options=options,
     )

@@ -22,9 +22,12 @@ from trio_hub.app.auth import Authenticate, guests
 from trio_hub.app.callers import address_of, is_loopback, networks, peer_of, speaks_for_itself
 from trio_hub.app.challenge import CHALLENGE, again, challenge
 from trio_hub.app.entry import Entry, Wish
+from trio_hub.app.presence import Presence, PresenceOptions
+from trio_hub.app.presence_actions import add_presence, add_typing
 from trio_hub.app.router import Router
 from trio_hub.app.sessions import ReadSession, Sessions, TopicsOf, no_topics
 from trio_hub.app.topics import MayPublish, MaySubscribe, add_ping, add_topics, anybody, nobody
+from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.hub.editing import Editor
@@ -82,7 +85,8 @@ class Server:
     revoked, or read anew, by `read_session`.
 
     `authenticate` says who somebody is; without it everybody is the same guest, and only this machine is listened to.
-    `topics_of` says what connections of a session hear without asking. `may_subscribe` (default: everybody) and
+    `topics_of` says what connections of a session hear without asking. `presence` and `typing` have that told of users,
+    to whoever watches, or looks at, a topic. `may_subscribe` (default: everybody) and
     `may_publish` (default: nobody) are asked about clients' requests, not about `publish` here.
 
     `origins` are the pages that browsers may connect from, ``https://example.org`` each, or ``*`` for any; the server's
@@ -101,6 +105,8 @@ class Server:
         may_publish: MayPublish = nobody,
         read_session: ReadSession | None = None,
         topics_of: TopicsOf = no_topics,
+        presence: PresenceOptions | None = None,
+        typing: TypingOptions | None = None,
         key: str | None = None,
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
@@ -129,6 +135,14 @@ class Server:
         self._streams = 0
         self._leaving_within: float | None = None  # set by `drain`
         self._empty = trio.lowlevel.ParkingLot()
+        self.presence = None if presence is None else Presence(self.hub, presence)
+        self.typing = None if typing is None else Typing(self.hub, typing)
+        if self.presence is not None:
+            self.hub.roster.on_change = self.presence.notice
+            self.hub.companions.append(self.presence.run)
+            add_presence(router, self.presence, may_subscribe=may_subscribe)
+        if self.typing is not None:
+            add_typing(router, self.typing, may_subscribe=may_subscribe)
         add_ping(router)
         add_topics(router, self.hub, may_subscribe=may_subscribe, may_publish=may_publish)
         router.action(CHALLENGE)(again(self._authenticate, self._renew))

@@ -23,6 +23,7 @@ import trio
 
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
+from trio_hub.hub.companions import Companion, accompany
 from trio_hub.hub.editing import Editing, Editor, check
 from trio_hub.hub.expiry import Expiry
 from trio_hub.hub.greeting import Greeter
@@ -58,8 +59,8 @@ _ACCEPTED = Published(Reach.ACCEPTED)
 class Hub:
     """Connections, and the task that tells them things. Run `run` in a nursery; `Server` does.
 
-    `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here. Raises `Misuse`
-    for a plugin that is a class, and not an object.
+    `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here, `companions`
+    run beside the hub. Raises `Misuse` for a plugin that is a class, and not an object.
     """
 
     def __init__(self, handler: Handler, *, options: HubOptions | None = None, plugins: Sequence[Plugin] = ()) -> None:
@@ -83,6 +84,7 @@ class Hub:
         self._inbox = Inbox(options.inbox, self._tally)
         self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, options)
         self._receipts: set[Receipt] = set()  # that somebody waits for
+        self.companions: list[Companion] = []
         self._closed = False
 
     def connections(self, of: Target = _EVERYONE) -> list[Connection]:
@@ -235,6 +237,8 @@ class Hub:
             async with open_tasks() as tasks:
                 tasks.start_soon(self._heart.run)
                 tasks.start_soon(self._expiry.run)
+                for companion in self.companions:
+                    await tasks.start(accompany, companion)
                 tasks.start_soon(keep_watch, self.roster, self.options.outbox)
                 task_status.started()
                 while True:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address
 
 import trio
@@ -47,7 +47,11 @@ class TooManySessions(HubError):
 
 
 class Roster:
-    """The connections of one hub, away ones included."""
+    """The connections of one hub, away ones included.
+
+    `on_change` is called with each that came, left, lost its link, got another one, or hears other topics than before.
+    It must not wait.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Roster:
         self._allowances = Allowances(options, counts)
         self._arrivals = None if options.arrivals is None else Bucket(options.arrivals)
         self._index: Index[Connection] = Index()
+        self.on_change: Callable[[Connection], None] = _nobody_cares
         self._at: Counter[str] = Counter()  # connections by where they came from last
 
     def statistics(self) -> IndexStatistics:
@@ -129,6 +134,7 @@ class Roster:
             plugins=self._plugins,
             allow=self._allowances.of(session.user),
             left=self._left,
+            changed=self._changed,
         )
         self._index.add(connection)
         self._note_address(connection, address)
@@ -226,6 +232,7 @@ class Roster:
             self._expiry.forget(connection)
             self._note_address(connection, None)
             self._counts.dropped += connection.outbox.statistics().dropped
+            self.on_change(connection)
 
     def overflow(self, connection: Connection) -> None:
         """Too much is owed. Who is here is told in band and stays; who is away is given up, and told on return."""
@@ -258,11 +265,20 @@ class Roster:
         """
         if len(connection.topics) >= self._options.topics and topic not in connection.topics:
             raise Misuse(f"a connection may subscribe to {self._options.topics} topics")
-        return self._index.subscribe(connection, topic)
+        is_new = self._index.subscribe(connection, topic)
+        if is_new:
+            self.on_change(connection)
+        return is_new
 
     def unsubscribe(self, connection: Connection, topic: str) -> bool:
         """End a subscription; False if there was none. Never waits."""
-        return self._index.unsubscribe(connection, topic)
+        was_there = self._index.unsubscribe(connection, topic)
+        if was_there:
+            self.on_change(connection)
+        return was_there
+
+    def _changed(self, connection: Connection) -> None:
+        self.on_change(connection)
 
     def select(self, target: Target) -> list[Connection]:
         """Return the connections that a target stands for at this moment; one also by an id that it had before."""
@@ -275,6 +291,10 @@ class Roster:
     def connections(self) -> list[Connection]:
         """Return every connection, away or not."""
         return self.select(everyone())
+
+
+def _nobody_cares(connection: Connection) -> None:
+    """What happens to connections is told to nobody."""
 
 
 def _area_of(address: str) -> str:

@@ -70,7 +70,8 @@ class Connection:
 
     `topics` is kept by the hub's index, `asked` counts its requests; `writer` and `framing` are those of the link it
     has, for `broadcast`. `allow` says whether one more request of about so many bytes may be carried out. `left` is
-    called, with the reason, at the moment from which nobody can come back to it; it must not wait.
+    called, with the reason, at the moment from which nobody can come back to it, `changed` whenever it has another
+    link, or none any more; neither must wait.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Connection:
         plugins: Sequence[Plugin],
         allow: Callable[[float], bool] | None,
         left: Callable[[Connection, str], None],
+        changed: Callable[[Connection], None],
     ) -> None:
         self.id = id
         self.session = session
@@ -100,6 +102,7 @@ class Connection:
         self._heart = heart
         self._allow = allow
         self._left = left
+        self._changed = changed
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
         self._link: Link | None = None
         self.writer: Writer | None = None  # of that link
@@ -252,6 +255,7 @@ class Connection:
         self.writer = None if link is None else link.writer
         if link is not None:
             self.framing = self.codec if link.deflater is None else self.codec.deflating(link.deflater)
+        self._changed(self)
 
     @property
     def has_ended(self) -> bool:
