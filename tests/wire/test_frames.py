@@ -5,6 +5,7 @@ The frames fed to a reader here are written by hand (`spoken`), so that our writ
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
@@ -622,6 +623,21 @@ def test_no_more_is_inflated_at_once_than_one_message_may_have(masked):
 
 
 @both_roles
+def test_what_is_behind_much_that_is_inflated_waits_for_nothing(masked):
+    """Also where that came in two pieces, of which the second was awaited."""
+    deflated = message_frame(random.Random(1).randbytes(500).hex(), mask=masked, deflater=DEFLATER)
+    reader = inflating_reader_of(masked=masked, max_message=1000)
+    small = message_frame("small", mask=masked)
+    assert reader.feed(deflated[:100]) == []
+    assert len(reader.feed(deflated[100:] + small + small[:-1])) == 1
+    assert reader.has_more
+    assert reader.feed(b"") == ["small"]
+    assert not reader.has_more
+    assert reader.midway
+    assert reader.feed(small[-1:]) == ["small"]
+
+
+@both_roles
 def test_a_fault_behind_much_that_is_inflated_is_met_in_its_turn(masked):
     deflated = message_frame(bytes(1000), mask=masked, deflater=DEFLATER)
     reader = inflating_reader_of(masked=masked, max_message=1000)
@@ -643,7 +659,7 @@ def test_deflated_text_that_is_no_utf8_is_refused_with_the_fragment_that_shows_i
     messages=st.lists(st.tuples(st.text(max_size=250) | st.binary(max_size=1000), st.booleans()), max_size=5),
     cut=st.integers(1, 100),
     masked=st.booleans(),
-    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=8),
+    sizes=st.lists(st.integers(1, 100) | st.integers(500, 3000), min_size=1, max_size=8),
 )
 def test_whatever_is_deflated_comes_out_the_same_however_it_was_fragmented_and_split(messages, cut, masked, sizes):
     written = b"".join(

@@ -290,6 +290,8 @@ class FrameReader:
                 at = self._cut_whole_messages(data, at, received)
             begun = at
             at = self._cut_one(data, at, received)
+        if self._halted:  # what is left was not looked at
+            self._wanted = 2
         return len(data) if self._ended else at
 
     def _cut_whole_messages(self, data: bytes, at: int, received: list[Received]) -> int:
