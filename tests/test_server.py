@@ -244,7 +244,7 @@ async def all_of(stream: trio.abc.Stream) -> bytes:
     return b"".join(parts)
 
 
-@pytest.mark.parametrize("said", [b"", b"GET /ws HT", b"GET / HTTP/1.1\nHost: x\n\n"])
+@pytest.mark.parametrize("said", [b"", b"GET /ws HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 async def test_a_head_that_is_not_finished_in_time_is_408(said, autojump_clock):
     async with open_world(options=HubOptions(opening=OpeningOptions(deadline=7))) as world:
         cable = await raw(world, said)

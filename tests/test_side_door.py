@@ -306,15 +306,15 @@ async def test_without_a_key_pages_and_proxies_may_not_publish(name, autojump_cl
 
 async def test_without_a_key_other_machines_may_not_publish(autojump_clock):
     async with open_world() as world:
-        for local, expected in [(True, 200), (False, 403)]:
+        for peer, expected in [("", 200), ("192.0.2.1", 403), (None, 403)]:
             cable = Cable()
             door = SideDoor(world.server.hub, None, OpeningOptions())
             async with trio.open_nursery() as tasks:
                 somebody = Caller(cable.near)
 
-                async def serve(door=door, cable=cable, local=local) -> None:
+                async def serve(door=door, cable=cable, peer=peer) -> None:
                     head = await read_head(cable.far, OpeningOptions())
-                    await door.serve(cable.far, head, local=local)
+                    await door.serve(cable.far, head, peer=peer)
 
                 tasks.start_soon(serve)
                 status, _, _ = await somebody.ask("POST", "/publish", json.dumps(ONE).encode())
@@ -347,7 +347,7 @@ async def test_nobody_publishes_through_a_hub_that_has_ended(autojump_clock):
 
         async def serve() -> None:
             head = await read_head(cable.far, OpeningOptions())
-            await SideDoor(hub, None, OpeningOptions()).serve(cable.far, head, local=True)
+            await SideDoor(hub, None, OpeningOptions()).serve(cable.far, head, peer="")
 
         tasks.start_soon(serve)
         status, _, _ = await somebody.ask("POST", "/publish", json.dumps(ONE).encode())
@@ -482,3 +482,49 @@ async def test_a_request_broken_off_leaves_nothing_behind(said, autojump_clock, 
             await wait_all_tasks_blocked()
             assert trio.lowlevel.current_statistics().tasks_living == before
     assert not caplog.records
+
+
+# -- those that follow on one stream
+
+
+FOLLOWING = {
+    "another name of this machine": (b"POST /publish HTTP/1.1\r\nHost: evil.example\r\n", 403, b"this machine"),
+    "bare line feeds": (b"POST /publish HTTP/1.1\nHost: memory\n", 400, b"line feed"),
+    "a folded header": (b"POST /publish HTTP/1.1\r\nHost: memory\r\nX-Name: a\r\n b\r\n", 400, b"header 3"),
+    "bytes that are not ASCII": (b"POST /publish HTTP/1.1\r\nHost: memory\r\nX-Name: \xe9\r\n", 400, b"ASCII"),
+    "many headers": (b"POST /publish HTTP/1.1\r\nHost: memory\r\n" + b"X-Name: a\r\n" * 150, 431, b"headers"),
+    "a body of two lengths": (
+        b"POST /publish HTTP/1.1\r\nHost: memory\r\nContent-Length: 9\r\nTransfer-Encoding: chunked\r\n",
+        400,
+        b"two lengths",
+    ),
+}
+
+
+@pytest.mark.parametrize(("head", "status", "words"), FOLLOWING.values(), ids=FOLLOWING.keys())
+async def test_later_requests_of_a_stream_are_looked_at_like_the_first(head, status, words):
+    """On a real socket, whose address is this machine's."""
+    body = json.dumps(ONE).encode()
+    async with trio.open_nursery() as tasks:
+        (listener,) = await tasks.start(Server().serve)
+        port = listener.socket.getsockname()[1]
+        head = head.replace(b"memory", b"127.0.0.1:%d" % port)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n" % port)
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            await stream.send_all(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+            await stream.send_eof()
+            answer = b""
+            while data := await stream.receive_some():
+                answer += data
+        assert answer.startswith(b"HTTP/1.1 %d" % status), answer
+        assert words in answer
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_whole_url_names_the_same_thing(autojump_clock):
+    async with open_world() as world:
+        cable = Cable()
+        world.reach(cable.far)
+        status, _, _ = await Caller(cable.near).ask("GET", "http://localhost/healthz")
+        assert status == 200

@@ -233,7 +233,7 @@ class Server:
                     await connection.live()
                 return
             if arrival is not None:
-                await self._side_door.serve(stream, arrival, local=speaks_for_itself(peer_of(stream), arrival))
+                await self._side_door.serve(stream, arrival, peer=peer_of(stream))
             await trio.aclose_forcefully(stream)
         finally:
             self._streams -= 1

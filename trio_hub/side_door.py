@@ -19,11 +19,12 @@ import h11
 import msgspec
 import trio
 
+from trio_hub.app.callers import speaks_for_itself
 from trio_hub.app.topics import SpelledDelivery, check_topic, delivery_of
-from trio_hub.errors import Closed, Misuse, RequestFailed
+from trio_hub.errors import Closed, LinkLost, Misuse, RequestFailed
 from trio_hub.hub.hub import Hub
-from trio_hub.link.heads import HTTPFault, RequestHead, write_response
-from trio_hub.link.serving import hear_out
+from trio_hub.link.heads import HTTPFault, RequestHead, read_head, write_response
+from trio_hub.link.serving import hear_out, say_no
 from trio_hub.messages import Event
 from trio_hub.options import OpeningOptions
 from trio_hub.targets import Target, connection, everyone, topic, user
@@ -34,7 +35,7 @@ log = logging.getLogger("trio_hub.server")
 
 _SPOKEN_FOR = ("origin", "sec-fetch-site", "forwarded", "via", "x-forwarded-for", "x-real-ip")
 _WORTH_READING = 64 * 1024  # of a body that is of no interest, so that the next request may follow on the stream
-_METHODS = {b"/healthz": (b"GET", b"HEAD"), b"/publish": (b"POST",)}
+_METHODS = {"/healthz": ("GET", "HEAD"), "/publish": ("POST",)}
 _BY_KIND = {"topic": topic, "user": user, "connection": connection}
 
 
@@ -63,8 +64,8 @@ class Publication:
 class _Question:
     """A request that was read, or what is wrong with it."""
 
-    method: bytes
-    target: bytes
+    method: str
+    path: str
     body: bytes
     fault: HTTPFault | None = None
 
@@ -77,61 +78,83 @@ class SideDoor:
         self._key = key
         self._options = options
 
-    async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, local: bool) -> None:
+    async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, peer: str | None) -> None:
         """Answer the request in `head` and those that follow on this stream; the caller closes it.
 
-        `local` says that a program on this machine asks. Each request must be complete within the opening's deadline,
-        which is also how long an idle stream is kept.
+        `peer` is the address at its other end. Each request must be complete within the opening's deadline, which is
+        also how long an idle stream is kept.
         """
-        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._options.head_size)
-        parser.receive_data(head.raw + head.rest)
         try:
-            while (question := await self._question(parser, stream, local=local)) is not None:
-                await stream.send_all(await self._answer(parser, question))
-                if parser.their_state is h11.SEND_BODY:
-                    with trio.move_on_after(self._options.deadline):
-                        await hear_out(stream)
-                if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
-                    return
-                parser.start_next_cycle()
+            following: RequestHead | None = head
+            while following is not None:
+                rest = await self._serve_one(stream, following, peer)
+                following = None if rest is None else await self._next_head(stream, rest)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a request was broken off: %s", error)
 
-    async def _question(self, parser: h11.Connection, stream: trio.abc.Stream, *, local: bool) -> _Question | None:
-        """Read the next request, whole and within the deadline, or as far as it is of interest; None at the end."""
-        request = None
+    async def _serve_one(self, stream: trio.abc.Stream, head: RequestHead, peer: str | None) -> bytes | None:
+        """Answer one request; return what has come behind it, or None where nothing can follow on this stream."""
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._options.head_size)
+        parser.receive_data(head.raw + head.rest)
+        question = await self._question(parser, stream, head, peer)
+        await stream.send_all(await self._answer(parser, question))
+        if parser.their_state is h11.SEND_BODY:
+            with trio.move_on_after(self._options.deadline):
+                await hear_out(stream)
+        if parser.our_state is not h11.DONE or parser.their_state is not h11.DONE:
+            return None
+        rest, _ = parser.trailing_data
+        return rest
+
+    async def _next_head(self, stream: trio.abc.Stream, begun: bytes) -> RequestHead | None:
+        """Read the head of the next request, with the same care as the first; None where none comes."""
+        fault = None
         with trio.move_on_after(self._options.deadline):
             try:
-                request = await _next_event(parser, stream)
-                return await self._read(parser, stream, request, local=local) if type(request) is h11.Request else None
+                return await read_head(stream, self._options, begun=begun)
+            except HTTPFault as refused:
+                fault = refused
+            except LinkLost:
+                return None
+        if fault is not None:
+            with trio.move_on_after(self._options.deadline):
+                await say_no(stream, fault)
+        return None
+
+    async def _question(
+        self, parser: h11.Connection, stream: trio.abc.Stream, head: RequestHead, peer: str | None
+    ) -> _Question:
+        """Read a request, whole and within the deadline, or as far as it is of interest."""
+        with trio.move_on_after(self._options.deadline):
+            try:
+                await _next_event(parser, stream)  # its head, as h11 sees it
+                return await self._read(parser, stream, head, peer)
             except h11.RemoteProtocolError as error:
-                return _Question(b"", b"", b"", HTTPFault(400, f"The request is not HTTP: {error}"))
-        if request is None:  # nobody has asked for anything
-            return None
-        return _Question(request.method, b"", b"", HTTPFault(408, "The request was not finished in time"))
+                return _Question(head.method, "", b"", HTTPFault(400, f"The request is not HTTP: {error}"))
+        return _Question(head.method, "", b"", HTTPFault(408, "The request was not finished in time"))
 
     async def _read(
-        self, parser: h11.Connection, stream: trio.abc.Stream, request: h11.Request, *, local: bool
+        self, parser: h11.Connection, stream: trio.abc.Stream, head: RequestHead, peer: str | None
     ) -> _Question:
         """Read the request's body, if it is of interest, or short enough for others to follow behind it."""
-        fault = self._fault_of(request, local=local)
+        fault = self._fault_of(head, peer)
         most = self._options.body_size if fault is None else _WORTH_READING
         if parser.they_are_waiting_for_100_continue:
             if fault is not None:
-                return _Question(request.method, b"", b"", fault)
+                return _Question(head.method, "", b"", fault)
             go_on = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
             await stream.send_all(parser.send(go_on) or b"")
         body = await self._body(parser, stream, most)
         if body is None and fault is None:
             fault = HTTPFault(413, f"The body is larger than {most} bytes")
-        return _Question(request.method, request.target.partition(b"?")[0], body or b"", fault)
+        return _Question(head.method, head.path, body or b"", fault)
 
     async def _answer(self, parser: h11.Connection, question: _Question) -> bytes:
         status, headers = 200, {}
         try:
             if question.fault is not None:
                 raise question.fault
-            content = await self._publish(question.body) if question.target == b"/publish" else self._health()
+            content = await self._publish(question.body) if question.path == "/publish" else self._health()
         except HTTPFault as fault:
             status, headers, content = fault.status, fault.headers, {"error": fault.message}
         except Closed as error:
@@ -140,7 +163,7 @@ class SideDoor:
         if parser.their_state is not h11.DONE:  # the body was not read: nothing sensible can follow
             headers["Connection"] = "close"
         body = msgspec.json.encode(content) + b"\n"
-        return write_response(parser, status, headers, body, has_body=question.method != b"HEAD")
+        return write_response(parser, status, headers, body, has_body=question.method != "HEAD")
 
     async def _body(self, parser: h11.Connection, stream: trio.abc.Stream, most: int) -> bytes | None:
         """Read the body; None, with the rest unread, when it is larger than `most`."""
@@ -153,25 +176,23 @@ class SideDoor:
                 return None
         return b"".join(parts)
 
-    def _fault_of(self, request: h11.Request, *, local: bool) -> HTTPFault | None:
+    def _fault_of(self, head: RequestHead, peer: str | None) -> HTTPFault | None:
         """Return why this request is refused, if it is, before its body is read."""
         try:
-            self._check(request, local=local)
+            self._check(head, peer)
         except HTTPFault as fault:
             return fault
         return None
 
-    def _check(self, request: h11.Request, *, local: bool) -> None:
+    def _check(self, head: RequestHead, peer: str | None) -> None:
         """Raise `HTTPFault` unless this is asked for rightly, and by somebody who may."""
-        path = request.target.partition(b"?")[0]
-        if path not in _METHODS:
+        if head.path not in _METHODS:
             raise HTTPFault(404, "There is nothing here")
-        if request.method not in _METHODS[path]:
-            allowed = b", ".join(_METHODS[path]).decode()
+        if head.method not in _METHODS[head.path]:
+            allowed = ", ".join(_METHODS[head.path])
             raise HTTPFault(405, f"Only {allowed} is answered here", {"Allow": allowed})
-        if path == b"/publish":
-            headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
-            self._check_right(headers, local=local)
+        if head.path == "/publish":
+            self._check_right(head.headers, local=speaks_for_itself(peer, head))
 
     def _health(self) -> Any:
         return {"status": "ok", **attrs.asdict(self._hub.statistics())}

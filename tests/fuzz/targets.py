@@ -306,7 +306,10 @@ def _check_as_h11_reads_it(head: RequestHead) -> None:
     values: dict[str, list[str]] = {}
     for name, value in request.headers:
         values.setdefault(name.decode(), []).append(value.decode())
-    assert {name: ", ".join(each) for name, each in values.items()} == head.headers
+    ours = dict(head.headers)
+    if "transfer-encoding" in ours:
+        ours["transfer-encoding"] = ours["transfer-encoding"].lower()  # as h11 has it
+    assert {name: ", ".join(each) for name, each in values.items()} == ours
 
 
 def _head_of(pieces: Iterable[bytes]) -> RequestHead | None:

@@ -1,8 +1,9 @@
 """The head of an HTTP request, read with care: nothing of it is trusted before it is whole, short and ASCII.
 
-An upgrade's head is parsed here, at a tenth of what h11 takes for it, which matters when everybody comes back at once;
-and more strictly: what RFC 9112 lets a server be lenient about (a bare line feed, a folded header) is refused, so that
-no proxy can see another request here than we do. Requests that are no upgrades are h11's, from their first byte on.
+Every request's head is read here, in a fifth of the time that h11 takes for it, which matters when everybody comes
+back at once; and more strictly: what RFC 9112 lets a server be lenient about (a bare line feed, a folded header, an
+empty line before the first, a body of two lengths, a target of another host than ``Host``) is refused, so that no proxy
+can see another request here than we do. What is no upgrade then goes to h11, for its body.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import attrs
 import h11
@@ -82,13 +83,13 @@ def _tokens(value: str) -> list[str]:
     return [token.strip() for token in value.split(",") if token.strip()]
 
 
-async def read_head(stream: trio.abc.Stream, options: OpeningOptions) -> RequestHead:
-    """Read one request head.
+async def read_head(stream: trio.abc.Stream, options: OpeningOptions, *, begun: bytes = b"") -> RequestHead:
+    """Read one request head; `begun` is what of it has come already.
 
     Raises `HTTPFault` where the head is wrong, and `LinkLost` where the stream ends first. The deadline is the
     caller's.
     """
-    data = b""
+    data = begun
     while (end := data.find(b"\r\n\r\n")) < 0:
         _check(data, options)
         try:
@@ -108,6 +109,8 @@ def _check(head: bytes, options: OpeningOptions) -> None:
         raise HTTPFault(431, f"The request head is larger than {options.head_size} bytes")
     if not head.isascii():
         raise HTTPFault(400, "The request head has bytes that are not ASCII")
+    if head.count(b"\n") != head.count(b"\r\n"):
+        raise HTTPFault(400, "The request head is not HTTP: a line ends with a line feed alone")
 
 
 def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
@@ -128,11 +131,26 @@ def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     if version == "1.1" and len(re.findall(r"(?i)\r\nhost:", head)) != 1:  # RFC 9112 section 3.2
         raise HTTPFault(400, "The request head is not HTTP: it has no Host, or several")
-    try:
-        parts = urlsplit(target)
-    except ValueError as error:
-        raise HTTPFault(400, f"The request target is no URL: {error}") from error
-    return RequestHead(method, target, parts.path, parts.query, version, headers, raw, rest)
+    if "transfer-encoding" in headers and "content-length" in headers:  # RFC 9112 section 6.3
+        raise HTTPFault(400, "The request's body has two lengths")
+    path, query = _path_and_query(target, headers.get("host", ""))
+    return RequestHead(method, target, path, query, version, headers, raw, rest)
+
+
+def _path_and_query(target: str, host: str) -> tuple[str, str]:
+    """Take a target apart (RFC 9112 section 3.2): the common form, or a whole URL of this host."""
+    if "#" in target:
+        raise HTTPFault(400, "The request target has a fragment")
+    if not target.startswith("/"):
+        scheme, _, rest = target.partition("://")
+        if scheme.lower() not in ("http", "https"):
+            return target, ""  # what OPTIONS and CONNECT may ask for, and nothing that is served
+        authority, slash, rest = rest.partition("/")
+        if authority.lower() != host.lower():
+            raise HTTPFault(400, "The request target is of another host")
+        target = slash + rest
+    path, _, query = target.partition("?")
+    return path, query
 
 
 def check_upgrade(head: RequestHead) -> None:
@@ -146,7 +164,8 @@ def check_upgrade(head: RequestHead) -> None:
     if "upgrade" not in [token.lower() for token in _tokens(head.headers.get("connection", ""))]:
         raise HTTPFault(400, "The Connection header does not say upgrade")
     if head.headers.get("sec-websocket-version") != "13":
-        raise HTTPFault(426, "Only version 13 of the protocol is spoken", {"Sec-WebSocket-Version": "13"})
+        spoken = {"Sec-WebSocket-Version": "13", "Upgrade": "websocket", "Connection": "close, Upgrade"}
+        raise HTTPFault(426, "Only version 13 of the protocol is spoken", spoken)
     try:
         key = base64.b64decode(head.headers.get("sec-websocket-key", ""), validate=True)
     except binascii.Error:

@@ -36,6 +36,9 @@ async def serve_links(
 ) -> None:
     """Accept WebSockets on `host` and `port`, or on `listeners`, and run `handler(link)` for each, until cancelled.
 
+    On every path, and from every web page: nothing is asked but a proper upgrade. A server that is for some people only
+    has to ask them who they are, as `Server` does.
+
     When the handler returns, its link is closed with 1000; when it raises, that is logged and the link is closed
     with 1011, and the others notice nothing. `nursery.start` returns the listeners. Raises `Misuse` when it cannot
     listen.
