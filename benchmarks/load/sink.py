@@ -8,7 +8,8 @@ waking a process on this one is not the server's work, but costs it more than al
 Opens LINKS links, and answers. Then ``take WANTED SECONDS`` counts until so much has come on all links together, and
 answers when that was, and what it cost. With a UNIT of 0 that is bytes, frame heads included; with ``compressed`` see
 `MessageCounter`, else `FrameCounter`.
-ACK says how events are acknowledged, ``json`` or ``cbor``, 256 at a time as our client does it; ``-`` for not at all.
+ACK says how events are acknowledged, ``json`` or ``cbor``, when they are 256 or 256 KiB, as our client does it; ``-``
+for not at all.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from benchmarks.load.raw import (
     run,
 )
 
-ACK_EVERY = 256
+ACK_EVERY, ACK_SIZE = 256, 256 * 1024
 NAP = 0.001  # s
 
 ACKS: dict[str, Callable[[int], bytes]] = {
@@ -51,7 +52,8 @@ class Sink:
         self._counters = None if count is None else {fd: count() for fd in self._links}
         self._ack = ack
         self._counts = dict.fromkeys(self._links, 0)
-        self._ack_at = dict.fromkeys(self._links, ACK_EVERY)
+        self._ack_every = min(ACK_EVERY, ACK_SIZE // int(unit)) if unit.isdigit() and int(unit) else ACK_EVERY
+        self._ack_at = dict.fromkeys(self._links, self._ack_every)
         self._epoll = select.epoll()
         for fd in self._links:
             self._epoll.register(fd, select.EPOLLIN)
@@ -90,7 +92,7 @@ class Sink:
         if count >= self._ack_at[fd]:  # the first event behind the greeting, which is event 0, is number 1
             assert self._ack is not None
             self._links[fd].send(self._ack(count))
-            self._ack_at[fd] = count + ACK_EVERY
+            self._ack_at[fd] = count + self._ack_every
 
 
 def _counting(unit: str) -> Callable[[], FrameCounter | MessageCounter] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -86,6 +87,24 @@ async def test_a_link_that_is_lost_is_resumed_and_costs_nothing():
     check_sum(facts)
     assert (facts["sound"], facts["delivered_fraction"]) == (True, 1)
     assert (facts["links_lost"], facts["resumes"], facts["gaps"]) == (1, 1, 0)
+
+
+async def test_what_was_due_while_the_server_stood_still_is_late():
+    async with serve() as (server, url), program(*BENCH, url, *FEW, "--seconds", "3", "--json") as bench:
+        await bench.wait_for_error("stage publishing")
+        server.process.send_signal(signal.SIGSTOP)
+        await trio.sleep(1.5)
+        server.process.send_signal(signal.SIGCONT)
+        facts = json.loads(await bench.line())
+    assert facts["latency_ms"]["p90"] > 300, "a third of all were due meanwhile, and they came a second late and less"
+
+
+async def test_whoever_no_longer_reads_of_it_still_gets_the_table():
+    async with serve() as (_, url):
+        command = shlex.join([*map(str, BENCH), url, *FEW, "--seconds", "2.5"])
+        ended = await run("sh", "-c", f"{command} 2>/dev/full")
+    assert ended.returncode == 0
+    assert b"delivered" in ended.stdout
 
 
 async def test_a_server_that_is_gone_in_the_end_is_not_waited_for_for_ever():

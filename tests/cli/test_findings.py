@@ -6,7 +6,7 @@ import pytest
 from trio_hub.cli.bench.findings import Findings
 from trio_hub.cli.bench.measures import Histogram, Verdict
 from trio_hub.cli.bench.members import Plan
-from trio_hub.cli.bench.report import percentage
+from trio_hub.cli.bench.report import _plain_rows, percentage
 
 PLAN = Plan(
     url="ws://hub",
@@ -38,6 +38,7 @@ FINE = Findings(
     gaps=0,
     ended=0,
     failures={},
+    reasons=[],
     cpu_share=0.5,
     busy_share=0.5,
 )
@@ -61,6 +62,7 @@ def test_links_that_were_lost_and_gaps_that_were_told_are_sound():
         {"verdict": Verdict(due=20, delivered=20, out_of_order=1)},
         {"failures": {"busy": 1}},
         {"ended": 1},
+        {"verdict": Verdict(), "accepted": 0},
     ],
 )
 def test_anything_else_is_not(change):
@@ -75,11 +77,17 @@ def test_anything_else_is_not(change):
         ({"accepted": 9}, "rate of 10 publishes a second was not reached"),
         ({"interrupted": True, "accepted": 3}, "ended before its time"),
         ({"waited": False}, "not waited for"),
+        ({"reasons": ["401: the token is not known"]}, "The hub said: 401"),
     ],
 )
 def test_what_has_to_be_borne_in_mind_is_said(change, words):
     (remark,) = attrs.evolve(FINE, **change).remarks
     assert words in remark
+
+
+def test_where_nothing_came_there_is_no_latency():
+    assert set(FINE.as_json()["latency_ms"].values()) == {None}
+    assert "-" in [value for _, value, _ in _plain_rows(FINE)]
 
 
 def test_json_holds_no_secret():

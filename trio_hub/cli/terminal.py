@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,7 +14,7 @@ import trio
 
 from trio_hub import Connected, HubError, Lost
 
-__all__ = ["Number", "run", "say", "tell_status", "token_option"]
+__all__ = ["Number", "plainly", "run", "say", "tell_status", "token_option"]
 
 token_option = click.option("--token", envvar="TRIO_HUB_TOKEN", help="Who you are [env: TRIO_HUB_TOKEN].")
 
@@ -43,9 +45,16 @@ def tell_status(status: Connected | Lost) -> None:
 
 
 def run(main: Any, *arguments: Any) -> None:
-    """Run an async command; our own errors are told in a sentence, Ctrl-C and a closed pipe end it quietly."""
-    try:
+    """Run an async command, and end `plainly`."""
+    with plainly():
         trio.run(main, *arguments)
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Within the block our own errors are told in a sentence, Ctrl-C and a closed pipe end it quietly."""
+    try:
+        yield
     except HubError as error:
         raise click.ClickException(str(error)) from error
     except (KeyboardInterrupt, BrokenPipeError):

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from trio_hub.delivery import MUST, Delivery
-from trio_hub.errors import Closed, HubError, OutcomeUnknown, RequestFailed
+from trio_hub.errors import Closed, HubError, Misuse, OutcomeUnknown, RequestFailed
 from trio_hub.link.opening import Address, OpenStream, connect
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
@@ -93,7 +93,11 @@ class Client:
 
     async def _headers(self) -> dict[str, str]:
         token = self._token if self._token is None or isinstance(self._token, str) else await self._token()
-        return {} if token is None else {"Authorization": f"Bearer {token}"}
+        if token is None:
+            return {}
+        if not (token.isascii() and token.isprintable()):
+            raise Misuse("a token is printable ASCII")  # and is not shown, as it would be by whoever found out later
+        return {"Authorization": f"Bearer {token}"}
 
     # -- hearing
 

@@ -15,12 +15,13 @@ from trio_hub.cli.bench.findings import Reading
 from trio_hub.cli.bench.load import Load
 from trio_hub.cli.bench.members import SMALLEST, Plan
 from trio_hub.cli.bench.report import open_display, print_table
-from trio_hub.cli.terminal import Number, run, token_option
+from trio_hub.cli.terminal import Number, plainly, run, token_option
 from trio_hub.link.tasks import open_tasks
 
 __all__ = ["bench"]
 
 _INTERRUPTED = 130
+_SLOWEST = 0.001  # publishes a second
 _OTHER_FILES = 64  # open files beside the links: terminal, modules, event loop, threads
 
 
@@ -32,7 +33,7 @@ _OTHER_FILES = 64  # open files beside the links: terminal, modules, event loop,
 @click.option(
     "--rate",
     default=0.0,
-    type=Number(0),
+    type=Number(0, 1_000_000),
     help="Publishes a second, all publishers together [default: as many as the hub accepts].",
 )
 @click.option("--size", default=200, show_default=True, type=click.IntRange(SMALLEST), help="Bytes of data, as JSON.")
@@ -68,6 +69,8 @@ def bench(
     The exit status is 0 only when every publish was accepted and every event came, once and in order, or its loss was
     told as a gap.
     """
+    if 0 < rate < _SLOWEST:
+        raise click.UsageError(f"--rate must be 0, or at least {_SLOWEST:g}")
     if topics > connections:
         raise click.UsageError("--topics must not be more than --connections: each topic needs somebody who hears it")
     _allow_files(connections + publishers + _OTHER_FILES)
@@ -86,10 +89,12 @@ def bench(
     load = Load(plan)
     run(_bench, load)
     findings = load.findings()
-    if as_json:
-        sys.stdout.buffer.write(msgspec.json.encode(findings.as_json()) + b"\n")
-    else:
-        print_table(findings)
+    with plainly():
+        if as_json:
+            sys.stdout.buffer.write(msgspec.json.encode(findings.as_json()) + b"\n")
+        else:
+            print_table(findings)
+        sys.stdout.flush()
     if findings.interrupted:
         raise SystemExit(_INTERRUPTED)
     raise SystemExit(0 if findings.is_sound else 1)
@@ -123,5 +128,9 @@ async def _stop_at_signals(signals: AsyncIterator[int], load: Load) -> None:
 async def _show_every_second(show: Callable[[Reading], None], load: Load) -> None:
     while True:
         await trio.sleep(1)
-        # In a thread, so that a terminal that takes nothing keeps us from showing, not from measuring.
-        await trio.to_thread.run_sync(show, load.reading(), abandon_on_cancel=True)
+        # In a thread, so that a terminal that takes nothing keeps us from showing, not from measuring; nor does one
+        # that is gone.
+        try:
+            await trio.to_thread.run_sync(show, load.reading(), abandon_on_cancel=True)
+        except OSError:
+            return

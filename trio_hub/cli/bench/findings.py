@@ -15,15 +15,17 @@ _KEPT_UP = 0.95
 
 @attrs.frozen(kw_only=True)
 class Reading:
-    """What has happened since the last one. Latencies are those of the events that came meanwhile, in ms."""
+    """What has happened since the last one. Latencies are those of the events that came meanwhile, in ms; None where
+    none did.
+    """
 
     stage: str
     links: int
     wanted: int
     published_per_second: float
     delivered_per_second: float
-    p50: float
-    p99: float
+    p50: float | None
+    p99: float | None
     links_lost: int
     resumes: int
     gaps: int
@@ -51,6 +53,8 @@ class Findings:
     gaps: int
     ended: int
     failures: dict[str, int]
+    reasons: list[str]
+    """Why a connection was ended, and why a publish failed: the last of each."""
     cpu_share: float
     """CPU time of this program for each second of publishing: of one core, which is all that it can use."""
     busy_share: float
@@ -58,9 +62,13 @@ class Findings:
 
     @property
     def is_sound(self) -> bool:
-        """Whether each publish was accepted, and each event came once and in order or its loss was told."""
+        """Whether each publish was accepted, and each event came once and in order or its loss was told; and there
+        was one.
+        """
         verdict = self.verdict
-        return not (self.failures or self.ended or verdict.silent or verdict.duplicates or verdict.out_of_order)
+        return bool(verdict.due) and not (
+            self.failures or self.ended or verdict.silent or verdict.duplicates or verdict.out_of_order
+        )
 
     @property
     def connections_per_second(self) -> float:
@@ -75,9 +83,11 @@ class Findings:
         return _per_second(self.verdict.delivered, self.delivered_seconds)
 
     @property
-    def latency_ms(self) -> dict[str, float]:
-        """The 50th, 90th and 99th of a hundred latencies, and the largest."""
+    def latency_ms(self) -> dict[str, float | None]:
+        """The 50th, 90th and 99th of a hundred latencies, and the largest; None where nothing came."""
         shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+        if not self.latencies.count:
+            return dict.fromkeys([*shares, "max"])
         quantiles = {name: self.latencies.quantile(share) / 1e6 for name, share in shares.items()}
         return {**quantiles, "max": self.latencies.largest / 1e6}
 
@@ -87,6 +97,7 @@ class Findings:
         remarks = []
         if self.interrupted:
             remarks.append("It was ended before its time.")
+        remarks += [f"The hub said: {reason}" for reason in self.reasons]
         if not self.waited:
             remarks.append("What was on its way then was not waited for.")
         if max(self.cpu_share, self.busy_share) > _BUSY:
@@ -120,7 +131,7 @@ class Findings:
             "duplicates": verdict.duplicates,
             "out_of_order": verdict.out_of_order,
             "delivered_though_in_doubt": verdict.extra,
-            "latency_ms": {name: round(value, 3) for name, value in self.latency_ms.items()},
+            "latency_ms": {name: value and round(value, 3) for name, value in self.latency_ms.items()},
             "links_lost": self.links_lost,
             "dials_failed": self.dials_failed,
             "resumes": self.resumes,

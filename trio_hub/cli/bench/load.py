@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from trio_hub import HubError
+from trio_hub import HubError, Misuse
 from trio_hub.cli.bench.findings import Findings, Reading
 from trio_hub.cli.bench.measures import Series, Verdict
 from trio_hub.cli.bench.members import Counts, Listener, Member, Plan, Publisher
@@ -123,6 +123,8 @@ class Load:
         except trio.TooSlowError:
             come = f"{self._come} of {len(self._members)} connections came about"
             fault = NoLoad(f"{come}, and no other within {patience:g} s: {self._counts.last_loss}")
+        except Misuse as error:
+            fault = NoLoad(str(error))
         except HubError as error:
             fault = NoLoad(f"the hub refuses us: {error}")
         self._fault = self._fault or fault
@@ -191,8 +193,8 @@ class Load:
             wanted=len(self._members),
             published_per_second=(counts.published - published) / (now - before),
             delivered_per_second=(counts.delivered - delivered) / (now - before),
-            p50=recent.quantile(0.5) / 1e6,
-            p99=recent.quantile(0.99) / 1e6,
+            p50=recent.quantile(0.5) / 1e6 if recent.count else None,
+            p99=recent.quantile(0.99) / 1e6 if recent.count else None,
             links_lost=counts.links_lost,
             resumes=counts.resumes,
             gaps=counts.gaps,
@@ -221,6 +223,7 @@ class Load:
             gaps=counts.gaps,
             ended=counts.ended,
             failures=dict(counts.failures),
+            reasons=[str(reason) for reason in (counts.last_end, counts.last_failure) if reason is not None],
             cpu_share=self._cpu_share,
             busy_share=self._busy_share,
         )

@@ -79,6 +79,7 @@ class Counts:
     delivered_at: int = 0
     failures: Counter[str] = attrs.field(factory=Counter)
     last_failure: HubError | None = None
+    last_end: HubError | None = None
     last_loss: str = "no answer"
     latencies: Histogram = attrs.field(factory=Histogram)
     recent: Histogram = attrs.field(factory=Histogram)  # not yet among `latencies`
@@ -146,8 +147,9 @@ class Member:
         self.counts.links -= 1
         self.counts.links_lost += 1
 
-    def _end(self) -> None:
+    def _end(self, why: HubError) -> None:
         """The hub wants no more of us."""
+        self.counts.last_end = why
         if not self.has_ended:
             self.has_ended = True
             self.counts.ended += 1
@@ -175,8 +177,8 @@ class Listener(Member):
             except Gap:
                 self.counts.gaps += 1
                 self.ledger.note_gap()
-            except (Closed, LinkLost):
-                self._end()
+            except (Closed, LinkLost) as error:
+                self._end(error)
             self._news.set()
 
     def _note(self, events: Sequence[Event]) -> None:
@@ -209,36 +211,42 @@ class Publisher(Member):
         self._answered = trio.Event()
 
     async def publish(self) -> None:
-        """Publish until cancelled, or until there is no sense in it."""
-        begun = trio.current_time() + self._interval * self.number / self.plan.publishers
+        """Publish until cancelled, or until there is no sense in it.
+
+        Latencies at a rate count from when a publish was due: what had to wait because the hub stood still is late.
+        """
+        wait = self._interval * self.number / self.plan.publishers
+        begun, begun_ns = trio.current_time() + wait, time.perf_counter_ns() + round(wait * 1e9)
         with self._asked, self._publishing:
             for turn in count():
+                due = None
                 if self._interval:
+                    due = begun_ns + round(turn * self._interval * 1e9)
                     await trio.sleep_until(begun + turn * self._interval)
                 await self._room.acquire()
                 try:
-                    await self._publish_to((self.number + turn) % self.plan.topics)
-                except (Closed, LinkLost):
-                    self._end()
+                    await self._publish_to((self.number + turn) % self.plan.topics, due)
+                except (Closed, LinkLost) as error:
+                    self._end(error)
                     return
                 except Misuse as error:  # it is larger than the hub takes
                     self._heed_failure("too_large", error)
 
-    async def _publish_to(self, topic: int) -> None:
-        """Ask for one publish. If cancelled, it was not asked."""
+    async def _publish_to(self, topic: int, due: int | None) -> None:
+        """Ask for one publish, which was due at that moment, or is now. If cancelled, it was not asked."""
         series = self.said[topic]
-        data = self._data(series.asked + 1)
+        data = self._data(series.asked + 1, time.perf_counter_ns() if due is None else due)
         publication = {"topic": self.plan.topic(topic), "event": self.plan.name, "data": data}
         question = await self.client.ask("publish", publication)
         series.asked += 1
         self.counts.published += 1
         self._asked.send_nowait((series, question))
 
-    def _data(self, number: int) -> dict[str, int | str]:
+    def _data(self, number: int, at: int) -> dict[str, int | str]:
         """Return data that takes as many bytes in JSON as were planned."""
-        by, now = self.number, time.perf_counter_ns()
-        size = _MEMBERS + len(f"{by}{number}{now}")
-        return {"by": by, "n": number, "at": now, "pad": "x" * (self.plan.size - size)}
+        by = self.number
+        size = _MEMBERS + len(f"{by}{number}{at}")
+        return {"by": by, "n": number, "at": at, "pad": "x" * (self.plan.size - size)}
 
     async def stay(self) -> None:
         """See what comes of each publish, until the last was answered."""
@@ -258,8 +266,8 @@ class Publisher(Member):
             except RequestFailed as failure:
                 series.doubt()
                 self._heed_failure(failure.id, failure)
-            except (Closed, LinkLost):
-                self._end()
+            except (Closed, LinkLost) as error:
+                self._end(error)
                 self._publishing.cancel()
                 return
             else:

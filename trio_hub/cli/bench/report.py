@@ -43,12 +43,16 @@ def _fields(reading: Reading) -> dict[str, str]:
         "links": f"{reading.links} of {reading.wanted}",
         "published/s": f"{reading.published_per_second:.0f}",
         "delivered/s": f"{reading.delivered_per_second:.0f}",
-        "p50": f"{reading.p50:.1f} ms",
-        "p99": f"{reading.p99:.1f} ms",
+        "p50": _ms(reading.p50, places=1),
+        "p99": _ms(reading.p99, places=1),
         "links lost": str(reading.links_lost),
         "resumes": str(reading.resumes),
         "gaps": str(reading.gaps),
     }
+
+
+def _ms(value: float | None, *, places: int) -> str:
+    return "-" if value is None else f"{value:,.{places}f} ms"
 
 
 def _as_panel(reading: Reading) -> Table:
@@ -91,7 +95,7 @@ def _plain_rows(findings: Findings) -> Iterator[tuple[str, str, str]]:
     yield "delivered", f"{verdict.delivered:,}", f"{findings.delivered_per_second:,.0f}/s"
     yield "  of those due", f"{verdict.due:,}", percentage(verdict.delivered, verdict.due)
     for name, value in findings.latency_ms.items():
-        yield f"latency {name}", f"{value:,.2f} ms", ""
+        yield f"latency {name}", _ms(value, places=2), ""
     yield "this program: CPU", f"{100 * findings.cpu_share:.0f} %", "of one core"
     yield "  busy", f"{100 * findings.busy_share:.0f} %", "of the time"
     yield "links lost", f"{findings.links_lost:,}", ""
