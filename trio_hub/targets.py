@@ -35,7 +35,7 @@ class Target:
     name: str = ""
     values: tuple[Value, ...] = ()
     parts: tuple[Target, ...] = ()
-    _depth: int = attrs.field(init=False, eq=False, repr=False)
+    _depth: int = attrs.field(default=1, init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         if self.kind in _NAMED:
@@ -47,12 +47,12 @@ class Target:
                     raise Misuse(f"a target is composed of targets, not of {part!r:.100}")
             if not self.parts and self.kind != "any":
                 raise Misuse(f"{self.kind} of no targets is not somebody")
+            depth = 1 + max([part._depth for part in self.parts], default=0)
+            if depth > _DEEPEST:
+                raise Misuse(f"a target is composed of targets {_DEEPEST} deep at most")
+            object.__setattr__(self, "_depth", depth)
         elif self.kind != "everyone":
             raise Misuse(f"nobody knows how to select {self.kind!r}")
-        depth = 1 + max([part._depth for part in self.parts], default=0)
-        if depth > _DEEPEST:
-            raise Misuse(f"a target is composed of targets {_DEEPEST} deep at most")
-        object.__setattr__(self, "_depth", depth)
 
     def __or__(self, other: Target) -> Target:
         return any_of(self, other)
