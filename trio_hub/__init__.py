@@ -32,6 +32,7 @@ from trio_hub.errors import (
     RequestFailed,
 )
 from trio_hub.hub.editing import Editor
+from trio_hub.hub.editors import Edit, Editors, sensitive
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
 from trio_hub.hub.statistics import HubStatistics
@@ -63,7 +64,9 @@ __all__ = [
     "Connection",
     "Credentials",
     "Delivery",
+    "Edit",
     "Editor",
+    "Editors",
     "Event",
     "Gap",
     "Hub",
@@ -124,6 +127,7 @@ __all__ = [
     "open_client",
     "open_link",
     "open_unix_listener",
+    "sensitive",
     "serve_links",
     "session",
     "topic",

@@ -31,6 +31,7 @@ from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.hub.editing import Editor
+from trio_hub.hub.editors import Edit, Editors
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
 from trio_hub.hub.roster import Full, TooManySessions
@@ -81,7 +82,8 @@ class Server:
             await server.publish(Event("tick"), to=everyone())
 
     `router` holds the application's actions; `ping`, `subscribe`, `unsubscribe`, `publish` and
-    `authentication_challenge` are added to it. `plugins` hear of connections' moments. `sessions` is where sessions are
+    `authentication_challenge` are added to it. `plugins` hear of connections' moments, `editors` are
+    those that a publish may name. `sessions` is where sessions are
     revoked, or read anew, by `read_session`.
 
     `authenticate` says who somebody is; without it everybody is the same guest, and only this machine is listened to.
@@ -112,11 +114,12 @@ class Server:
         proxies: Sequence[str] = (),
         paths: Sequence[str] = PATHS,
         plugins: Sequence[Plugin] = (),
+        editors: Editors | None = None,
         options: HubOptions | None = None,
     ) -> None:
         self.options = options or HubOptions()
         router = router or Router()
-        self.hub = Hub(router, options=self.options, plugins=plugins)
+        self.hub = Hub(router, options=self.options, plugins=plugins, editors=editors)
         self._guests_only = authenticate is None
         self._authenticate = authenticate or guests
         self._entry = Entry(
@@ -153,7 +156,7 @@ class Server:
         *,
         to: Target,
         delivery: Delivery = MUST,
-        editors: Sequence[Editor] = (),
+        editors: Sequence[Editor | Edit] = (),
         wait_for: Reach = Reach.ACCEPTED,
         within: float = math.inf,
     ) -> Published:

@@ -25,6 +25,7 @@ from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
 from trio_hub.hub.companions import Companion, accompany
 from trio_hub.hub.editing import Editing, Editor, check
+from trio_hub.hub.editors import Edit, Editors
 from trio_hub.hub.expiry import Expiry
 from trio_hub.hub.greeting import Greeter
 from trio_hub.hub.inbox import Inbox, Publication
@@ -60,14 +61,22 @@ class Hub:
     """Connections, and the task that tells them things. Run `run` in a nursery; `Server` does.
 
     `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here, `companions`
-    run beside the hub. Raises `Misuse` for a plugin that is a class, and not an object.
+    run beside the hub, `editors` are known by name. Raises `Misuse` for a plugin that is a class, and not an object.
     """
 
-    def __init__(self, handler: Handler, *, options: HubOptions | None = None, plugins: Sequence[Plugin] = ()) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        *,
+        options: HubOptions | None = None,
+        plugins: Sequence[Plugin] = (),
+        editors: Editors | None = None,
+    ) -> None:
         self.options = options = options or HubOptions()
         for plugin in plugins:
             if isinstance(plugin, type):
                 raise Misuse(f"a plugin is an object; make one of {plugin.__name__}")
+        self._editors = editors or Editors()
         self._tally = Tally()
         self._counts = Counts()
         self._heart = Heart(options.link)
@@ -127,7 +136,7 @@ class Hub:
         *,
         to: Target,
         delivery: Delivery = MUST,
-        editors: Sequence[Editor] = (),
+        editors: Sequence[Editor | Edit] = (),
         wait_for: Reach = Reach.ACCEPTED,
         within: float = math.inf,
     ) -> Published:
@@ -173,7 +182,7 @@ class Hub:
         return [self._published(receipt) for receipt in receipts]
 
     def publish_nowait(
-        self, event: Event, *, to: Target, delivery: Delivery = MUST, editors: Sequence[Editor] = ()
+        self, event: Event, *, to: Target, delivery: Delivery = MUST, editors: Sequence[Editor | Edit] = ()
     ) -> Published:
         """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
         self._inbox.put_nowait(self._publication(event, to, delivery, editors))
@@ -186,7 +195,9 @@ class Hub:
         for connection in self.connections():
             await connection.wait_written()
 
-    def _publication(self, event: Event, to: Target, delivery: Delivery, editors: Sequence[Editor]) -> Publication:
+    def _publication(
+        self, event: Event, to: Target, delivery: Delivery, editors: Sequence[Editor | Edit]
+    ) -> Publication:
         _expect(event, Event)
         _expect(to, Target)
         _expect(delivery, Delivery)
@@ -197,9 +208,10 @@ class Hub:
         body = encode(event)
         if not editors:
             return Publication(body, to)
-        for editor in editors:
+        resolved = [self._editors.resolve(each) if isinstance(each, Edit) else each for each in editors]
+        for editor in resolved:
             _expect(editor, Editor)
-        return Publication(body, to, Editing(event, editors, encode))
+        return Publication(body, to, Editing(event, resolved, encode))
 
     def _encode(self, delivery: Delivery, event: Event) -> Body:
         """Encode an event, or what an editor has made of one. Raises `Misuse` where no outbox could hold it."""
