@@ -12,6 +12,7 @@ HubError and its children      every error, by who is to blame
 """
 
 from trio_hub.app.auth import Authenticate, by_cookie, by_password, by_token, first_of, guests, known_tokens
+from trio_hub.app.busy import Busy, BusyOptions
 from trio_hub.app.presence import Presence, PresenceOptions, Status
 from trio_hub.app.router import Router
 from trio_hub.app.sessions import ReadSession, Sessions, TopicsOf
@@ -54,6 +55,8 @@ from trio_hub.version import VERSION as __version__
 
 __all__ = [
     "Authenticate",
+    "Busy",
+    "BusyOptions",
     "Client",
     "ClientOptions",
     "CloseCode",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trio_hub import HubOptions, PresenceOptions, Server, TypingOptions, anybody, known_tokens
+from trio_hub import BusyOptions, HubOptions, PresenceOptions, Server, TypingOptions, anybody, known_tokens
 
 __all__ = ["topic_broker"]
 
@@ -31,5 +31,6 @@ def topic_broker(
         origins=origins,
         presence=PresenceOptions(),
         typing=TypingOptions(),
+        busy=BusyOptions(),
         options=options,
     )

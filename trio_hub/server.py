@@ -14,14 +14,17 @@ import math
 import random
 import ssl
 from collections.abc import Sequence
+from functools import partial
 
 import attrs
 import trio
 
 from trio_hub.app.auth import Authenticate, guests
+from trio_hub.app.busy import Busy, BusyOptions
 from trio_hub.app.callers import address_of, is_loopback, networks, peer_of, speaks_for_itself
 from trio_hub.app.challenge import CHALLENGE, again, challenge
 from trio_hub.app.entry import Entry, Wish
+from trio_hub.app.plugins import Answering, companions_of
 from trio_hub.app.presence import Presence, PresenceOptions
 from trio_hub.app.presence_actions import add_presence, add_typing
 from trio_hub.app.router import Router
@@ -82,14 +85,15 @@ class Server:
             await server.publish(Event("tick"), to=everyone())
 
     `router` holds the application's actions; `ping`, `subscribe`, `unsubscribe`, `publish` and
-    `authentication_challenge` are added to it. `plugins` hear of connections' moments, `editors` are
-    those that a publish may name. `sessions` is where sessions are
-    revoked, or read anew, by `read_session`.
+    `authentication_challenge` are added to it. `plugins` hear of connections' moments, `editors` are those that a
+    publish may name. `sessions` is where sessions are revoked, or read anew, by `read_session`.
 
     `authenticate` says who somebody is; without it everybody is the same guest, and only this machine is listened to.
-    `topics_of` says what connections of a session hear without asking. `presence` and `typing` have that told of users,
-    to whoever watches, or looks at, a topic. `may_subscribe` (default: everybody) and
+    `topics_of` says what connections of a session hear without asking. `may_subscribe` (default: everybody) and
     `may_publish` (default: nobody) are asked about clients' requests, not about `publish` here.
+
+    `presence` and `typing` have that told of users, to whoever watches, or looks at, a topic. With `busy` the load is
+    measured, and what can wait is refused when there is too much.
 
     `origins` are the pages that browsers may connect from, ``https://example.org`` each, or ``*`` for any; the server's
     own host always may. `proxies` are the networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. `key` opens
@@ -109,6 +113,7 @@ class Server:
         topics_of: TopicsOf = no_topics,
         presence: PresenceOptions | None = None,
         typing: TypingOptions | None = None,
+        busy: BusyOptions | None = None,
         key: str | None = None,
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
@@ -119,7 +124,7 @@ class Server:
     ) -> None:
         self.options = options or HubOptions()
         router = router or Router()
-        self.hub = Hub(router, options=self.options, plugins=plugins, editors=editors)
+        self.hub = Hub(Answering(router, plugins), options=self.options, plugins=plugins, editors=editors)
         self._guests_only = authenticate is None
         self._authenticate = authenticate or guests
         self._entry = Entry(
@@ -144,6 +149,9 @@ class Server:
             self.hub.roster.on_change = self.presence.notice
             self.hub.companions.append(self.presence.run)
             add_presence(router, self.presence, may_subscribe=may_subscribe)
+        self.busy = Busy(self.hub, busy, partial(self._heed_load, router))
+        self.hub.companions.append(self.busy.run)
+        self.hub.companions += companions_of(plugins, self)
         if self.typing is not None:
             add_typing(router, self.typing, may_subscribe=may_subscribe)
         add_ping(router)
@@ -164,6 +172,13 @@ class Server:
         return await self.hub.publish(
             event, to=to, delivery=delivery, editors=editors, wait_for=wait_for, within=within
         )
+
+    def _heed_load(self, router: Router, is_busy: bool) -> None:
+        """Put off what can wait while the server is busy: requests that are not critical, presence and typing."""
+        router.is_busy = is_busy
+        for each in (self.presence, self.typing):
+            if each is not None:
+                each.is_paused = is_busy
 
     def _renew(self, connection: Connection, session: Session) -> None:
         self.hub.roster.renew(connection, session)

@@ -68,12 +68,12 @@ def add_presence(router: Router, presence: Presence, *, may_subscribe: MaySubscr
     `user_update_active_status`, `get_statuses` and `get_statuses_by_ids`. Who may hear a topic may know who is there.
     """
 
-    @router.action("presence")
+    @router.action("presence", critical=False)
     def list_present(connection: Connection, data: Subscribe) -> dict[str, Any]:
         _check(connection, data.topic, may_subscribe)
         return {"topic": data.topic, "users": presence.present(data.topic)}
 
-    @router.action("watch", ordered=True)
+    @router.action("watch", ordered=True, critical=False)
     def watch(connection: Connection, data: Subscribe) -> dict[str, Any]:
         _check(connection, data.topic, may_subscribe)
         try:
@@ -104,11 +104,11 @@ def add_presence(router: Router, presence: Presence, *, may_subscribe: MaySubscr
             presence.set_status(connection.user, None if data.user_is_active else Status.AWAY)
         presence.set_active(connection, active=data.user_is_active)
 
-    @router.action("get_statuses")
+    @router.action("get_statuses", critical=False)
     def get_statuses(connection: Connection, data: Nothing) -> dict[str, Any]:
         return dict(presence.everybody())
 
-    @router.action("get_statuses_by_ids")
+    @router.action("get_statuses_by_ids", critical=False)
     def get_statuses_by_ids(connection: Connection, data: Users) -> dict[str, Any]:
         return {user_id: presence.status(user_id) for user_id in data.user_ids}
 
@@ -127,7 +127,7 @@ def add_typing(router: Router, typing: Typing, *, may_subscribe: MaySubscribe) -
         except Misuse as error:
             raise RequestFailed(403, "too_many_topics", str(error)) from error
 
-    @router.action("user_typing")
+    @router.action("user_typing", critical=False)
     def user_typing(connection: Connection, data: TypingIn) -> None:
         if data.channel_id not in connection.topics:
             raise RequestFailed(403, "no_right", "you are not subscribed to that topic")

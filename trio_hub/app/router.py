@@ -24,6 +24,7 @@ class _Action:
     handle: Callable[[Connection, Any], Any]
     type: Any
     ordered: bool
+    critical: bool
 
 
 class Router:
@@ -52,18 +53,20 @@ class Router:
 
     def __init__(self) -> None:
         self._actions: dict[str, _Action] = {}
+        self.is_busy = False
 
-    def action(self, name: str, *, ordered: bool = False) -> Callable[[F], F]:
+    def action(self, name: str, *, ordered: bool = False, critical: bool = True) -> Callable[[F], F]:
         """Register the decorated function for requests of action `name`.
 
         `ordered` requests of one connection are carried out one after the other, in the order they were asked;
-        others at the same time. Raises `Misuse` for a name that is taken, or a function that takes no data.
+        others at the same time. Those that are not `critical` are refused with 503 while the server is busy. Raises
+        `Misuse` for a name that is taken, or a function that takes no data.
         """
 
         def register(handle: F) -> F:
             if name in self._actions:
                 raise Misuse(f"action {name!r} has a handler already")
-            self._actions[name] = _Action(handle, _type_of_data(handle), ordered)
+            self._actions[name] = _Action(handle, _type_of_data(handle), ordered, critical)
             return handle
 
         return register
@@ -73,11 +76,17 @@ class Router:
         found = self._actions.get(action)
         return found is not None and found.ordered
 
+    def knows(self, action: str) -> bool:
+        """Whether there is a handler for this action."""
+        return action in self._actions
+
     def __call__(self, connection: Connection, request: Request) -> Any:
         """Validate and handle a request; return the reply's data, or a coroutine that will."""
         action = self._actions.get(request.action)
         if action is None:
             raise RequestFailed(404, "unknown_action", f"no action {request.action[:100]!r}")
+        if self.is_busy and not action.critical:
+            raise RequestFailed(503, "busy", "the server is busy; this can wait")
         try:
             data = msgspec.convert({} if request.data is None else request.data, action.type)
         except msgspec.ValidationError as error:

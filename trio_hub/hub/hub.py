@@ -91,7 +91,8 @@ class Hub:
             plugins=tuple(plugins),
         )
         self._inbox = Inbox(options.inbox, self._tally)
-        self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, options)
+        observed = any(hasattr(plugin, "event") for plugin in plugins)
+        self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, options, observed=observed)
         self._receipts: set[Receipt] = set()  # that somebody waits for
         self.companions: list[Companion] = []
         self._closed = False
@@ -111,6 +112,11 @@ class Hub:
         for connection in connections:
             connection.end(close)
         return len(connections)
+
+    @property
+    def inbox_fullness(self) -> float:
+        """How full the inbox is, from 0 to 1."""
+        return len(self._inbox) / self.options.inbox
 
     def statistics(self) -> HubStatistics:
         """Return what the hub holds at this moment, and its counters. Looks at every connection: 1 ms per thousand."""

@@ -26,13 +26,19 @@ Touched = dict[Connection, None]
 
 
 class Offering:
-    """Offers what was taken from `inbox` to those of `roster` it is for."""
+    """Offers what was taken from `inbox` to those of `roster` it is for.
 
-    def __init__(self, inbox: Inbox, roster: Roster, tally: Tally, counts: Counts, options: HubOptions) -> None:
+    Where events are `observed`, by plugins, each is offered by itself, which costs a few times as much.
+    """
+
+    def __init__(
+        self, inbox: Inbox, roster: Roster, tally: Tally, counts: Counts, options: HubOptions, *, observed: bool
+    ) -> None:
         self._tally = tally
         self._inbox = inbox
         self._roster = roster
         self._counts = counts
+        self._observed = observed
         self._step = options.yield_every
         self._piece_size = options.link.piece_size
 
@@ -66,7 +72,7 @@ class Offering:
         if burst[0].editing is not None:
             return partial(self._offer_edited, burst[0], burst[0].editing)
         run = Run([publication.body for publication in burst])
-        if not all(publication.is_plain for publication in burst):
+        if self._observed or not all(publication.is_plain for publication in burst):
             return partial(self._offer_each, burst)
         if is_alone and run.size <= self._piece_size:
             return partial(self._offer_straight, burst, run)
@@ -126,4 +132,6 @@ class Offering:
             offer = connection.outbox.offer(body)
         if offer is Offer.TAKEN and receipt is not None and receipt.follows:
             receipt.follow(connection, body)
+        if offer is Offer.TAKEN and self._observed:
+            connection.observe(body.event)
         return offer is Offer.TAKEN

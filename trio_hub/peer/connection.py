@@ -32,6 +32,7 @@ from trio_hub.messages import (
     Cancel,
     CloseCode,
     CloseReason,
+    Event,
     MalformedRequest,
     Request,
     Resumed,
@@ -164,6 +165,11 @@ class Connection:
         if not bodies:
             return b"", False
         return self.framing.frames(bodies, first), bool(outbox.owed or self._drawn)
+
+    def observe(self, event: Event) -> None:
+        """Have plugins told of an event that it is owed now."""
+        if self._hooks is not None:
+            self._hooks.copy("event", event)
 
     def restart(self, id: str, hello: Body, reason: str) -> None:
         """Go on under this id, with nothing owed but its hello, which tells of the gap."""
@@ -367,7 +373,7 @@ class Connection:
                 self._requests.refuse(said.seq, _TOO_FAST, link)
                 return
             if self._hooks is not None:
-                self._hooks.copy(said)
+                self._hooks.copy("request", said)
             self._requests.carry_out(said, link)
         elif type(said) is Ack:
             if said.connection_id in (None, self.id):

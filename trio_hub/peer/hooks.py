@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from trio_hub.messages import Request
+from trio_hub.messages import Event, Request
 
 __all__ = ["Hooks", "Plugin"]
 
@@ -20,7 +20,10 @@ Plugin = object
 """Any object with some of these async methods, each called with the connection first:
 
 ``connected(connection)``, ``resumed(connection)``, ``gap(connection, reason)``, ``taken_over(connection)``,
-``disconnected(connection, close)``, ``expired(connection)`` and ``request(connection, request)``.
+``disconnected(connection, close)``, ``expired(connection)``, ``request(connection, request)`` and
+``event(connection, event)``.
+
+A server also knows ``answer(connection, request)`` and ``run(server, *, task_status)``: see `trio_hub.app.plugins`.
 """
 
 
@@ -44,10 +47,10 @@ class Hooks:
         self._tell.send_nowait((moment, details))
         return self._tell.statistics().current_buffer_used <= self._capacity
 
-    def copy(self, request: Request) -> None:
-        """Note a request, unless half the room is taken: moments of the connection's life go first."""
+    def copy(self, moment: str, said: Request | Event) -> None:
+        """Note a request or an event, unless half the room is taken: moments of the connection's life go first."""
         if self._tell.statistics().current_buffer_used * 2 < self._capacity:
-            self._tell.send_nowait(("request", (request,)))
+            self._tell.send_nowait((moment, (said,)))
         else:
             self.dropped += 1
 

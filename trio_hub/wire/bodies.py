@@ -61,6 +61,7 @@ class Body:
         "_cbor",
         "_compat",
         "_deflated",
+        "_event",
         "_json",
         "_last_frame",
         "_last_number",
@@ -82,6 +83,7 @@ class Body:
         self._last_frame = b""
         self._v1: bytes | None = None
         self._cbor: bytes | None = None
+        self._event: Event | None = None
         self._deflated: dict[Deflater, DeflatedBody] | None = None
         self.delivery = delivery
         self.expires_at = expires_at
@@ -123,6 +125,14 @@ class Body:
     def as_json(self) -> bytes:
         """Return the event as a JSON object, without a number."""
         return self._json + b"}"
+
+    @property
+    def event(self) -> Event:
+        """The event as clients hear it: bytes in its data have become text. One for all who ask."""
+        if self._event is None:
+            members = _decode_json(self.as_json())
+            self._event = Event(members["event"], members["data"], members.get("broadcast"))
+        return self._event
 
     def as_cbor(self) -> bytes:
         """Return the same as a CBOR map: made from the JSON, since the publisher may have changed its data by now."""
