@@ -2,6 +2,7 @@
 
 import re
 import sys
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,52 @@ async def test_the_embedded_broker_has_users_rights_and_an_action_of_its_own():
             assert event.data == {"by": "ann", "total": reply["total"]}
             with pytest.raises(RequestFailed, match=re.escape("$.dice")):
                 await ann.request("roll", {"topic": "ann.news", "dice": 99})
+
+
+async def test_the_chat_has_roles_mentions_direct_messages_and_presence():
+    async with (
+        program(sys.executable, str(EXAMPLES / "chat.py")) as server,
+        as_somebody(server) as (ann, bob, cat),
+    ):
+        assert (await ann.request("watch", {"topic": "desk"}))["users"] == {"ann": "online", "cat": "online"}
+        await bob.request("post", {"channel": "town", "text": "look, @ann and @bob!"})
+        await bob.request("post", {"channel": "town", "text": "@ann?"})
+        said = {"by": "bob", "text": "look, @ann and @bob!"}
+        assert (await ann.receive()).data == {**said, "unread": 1}
+        assert (await ann.receive()).data["unread"] == 2
+        assert [(await each.receive()).data for each in (bob, cat)] == [said, said]
+        await ann.request("read")
+        await ann.request("post", {"to": "bob", "text": "psst"})
+        for each, skipped in ((ann, 0), (bob, 1)):
+            for _ in range(skipped):
+                await each.receive()
+            assert (await each.receive()).data == {"by": "ann", "text": "psst"}
+        for client, action, data in (
+            (cat, "post", {"channel": "town", "text": "me too"}),
+            (bob, "post", {"channel": "desk", "text": "let me in"}),
+            (bob, "remove", {"channel": "town", "text": "psst"}),
+            (bob, "subscribe", {"topic": "desk"}),
+        ):
+            with pytest.raises(RequestFailed, match="403"):
+                await client.request(action, data)
+        await ann.request("remove", {"channel": "town", "text": "@ann?"})
+        assert [(await ann.receive()).name for _ in range(2)] == ["removed", "audit"]
+        assert (await bob.receive()).name == "removed"
+        await server.wait_for_error("bob asked for post")
+
+
+@asynccontextmanager
+async def as_somebody(server):
+    """Three users of the chat, each with a connection."""
+    url = await server.line()
+    async with (
+        open_client(url, token="secret-of-ann") as ann,
+        open_client(url, token="secret-of-bob") as bob,
+        open_client(url, token="secret-of-cat") as cat,
+    ):
+        for each in (ann, bob, cat):
+            await each.connected()
+        yield ann, bob, cat
 
 
 async def test_the_tests_of_applications_pass():
