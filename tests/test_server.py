@@ -881,3 +881,16 @@ async def test_a_drain_does_not_wait_for_ever_for_who_does_not_read(autojump_clo
             assert caught.value.close.code == 1012
             assert trio.current_time() - begun == pytest.approx(5, abs=0.1)
         assert trio.current_time() - begun <= 10.1
+
+
+async def test_what_somebody_says_is_echoed_to_their_other_devices_at_least(autojump_clock):
+    async with (
+        open_world() as world,
+        world.open_client(topics=["town"]) as phone,
+        world.open_client(topics=["town"]) as laptop,
+    ):
+        said = {"topic": "town", "event": "said", "data": {"n": 1}}
+        await phone.request("publish", {**said, "echo": False})
+        await phone.request("publish", {**said, "data": {"n": 2}})
+        assert (await phone.receive()).data == {"n": 2}
+        assert [(await laptop.receive()).data for _ in range(2)] == [{"n": 1}, {"n": 2}]

@@ -17,6 +17,7 @@ from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
 from trio_hub.session import Session
 from trio_hub.targets import Target, topic
+from trio_hub.targets import connection as this_connection
 from trio_hub.version import VERSION
 
 __all__ = [
@@ -67,12 +68,13 @@ class Subscribe:
 
 @attrs.frozen
 class Publish:
-    """What to say to a topic."""
+    """What to say to a topic. Without `echo` the connection that says it does not hear it; the user's others do."""
 
     topic: str
     event: str
     data: Any = attrs.field(factory=dict)
     delivery: SpelledDelivery = "must"
+    echo: bool = True
 
 
 def delivery_of(spelled: SpelledDelivery, place: str = "$") -> Delivery:
@@ -158,6 +160,8 @@ def add_topics(
     def publish(connection: Connection, data: Publish) -> Any:
         check_topic(data.topic)
         event, to, delivery = Event(data.event, data.data), topic(data.topic), delivery_of(data.delivery)
+        if not data.echo:
+            to -= this_connection(connection.id)
         if not may_publish(connection.session, data.topic, event):
             raise RequestFailed(403, "no_right", f"you may not publish to {data.topic!r}")
         try:
