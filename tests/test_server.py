@@ -889,8 +889,7 @@ async def test_what_somebody_says_is_echoed_to_their_other_devices_at_least(auto
         world.open_client(topics=["town"]) as phone,
         world.open_client(topics=["town"]) as laptop,
     ):
-        said = {"topic": "town", "event": "said", "data": {"n": 1}}
-        await phone.request("publish", {**said, "echo": False})
-        await phone.request("publish", {**said, "data": {"n": 2}})
+        await phone.publish("town", "said", {"n": 1}, echo=False)
+        await phone.publish("town", "said", {"n": 2})
         assert (await phone.receive()).data == {"n": 2}
         assert [(await laptop.receive()).data for _ in range(2)] == [{"n": 1}, {"n": 2}]

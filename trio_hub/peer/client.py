@@ -176,13 +176,19 @@ class Client:
         self._topics.pop(topic, None)
         await self.request("unsubscribe", {"topic": topic})
 
-    async def publish(self, topic: str, event: str, data: Any = None, *, delivery: Delivery = MUST) -> None:
+    async def publish(
+        self, topic: str, event: str, data: Any = None, *, delivery: Delivery = MUST, echo: bool = True
+    ) -> None:
         """Say something to everybody who hears this topic; returns when the hub has accepted it.
 
-        Raises as `request` does.
+        Without `echo` everybody but this client. Raises as `request` does.
         """
-        said = {"topic": topic, "event": event, "data": {} if data is None else data}
-        await self.request("publish", said if delivery is MUST else {**said, "delivery": delivery.spelled()})
+        said: dict[str, Any] = {"topic": topic, "event": event, "data": {} if data is None else data}
+        if delivery is not MUST:
+            said["delivery"] = delivery.spelled()
+        if not echo:
+            said["echo"] = False
+        await self.request("publish", said)
 
     # -- living
 

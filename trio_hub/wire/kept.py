@@ -64,7 +64,8 @@ class Kept:
             run = runs.popleft()
             self.size -= run.size
             if run.count > count:  # what stays of it is a run of its own, so that what goes is held by nobody
-                rest = Run(run.bodies[count:])
+                gone = sum([body.size for body in run.bodies[:count]])  # those few: this may be for each event
+                rest = Run(run.bodies[count:], run.size - gone)
                 runs.appendleft(rest)
                 self.size += rest.size
                 return
