@@ -30,7 +30,7 @@ from trio_hub.errors import HubError, Misuse
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
-from trio_hub.targets import topic, user
+from trio_hub.targets import topic
 
 __all__ = ["Presence", "PresenceOptions", "Status"]
 
@@ -122,8 +122,8 @@ class Presence:
 
     def _devices(self, user_id: str) -> tuple[bool, bool]:
         """Return whether any of a user's connections has a link, and whether all that have one are idle."""
-        attached = [each for each in self._hub.connections(user(user_id)) if each.attached and not each.has_ended]
-        return bool(attached), all(each in self._idle for each in attached) and bool(attached)
+        attached = [each for each in self._hub.roster.of_user(user_id) if each.attached and not each.has_ended]
+        return bool(attached), bool(attached) and all(each in self._idle for each in attached)
 
     def _is_in_grace(self, user_id: str) -> bool:
         return user_id in self._told and trio.current_time() < self._leaving.get(user_id, math.inf)
@@ -250,7 +250,7 @@ class Presence:
             return _Told(status, frozenset())
         if not is_here:
             return _Told(status, before.topics)
-        topics = set().union(*[each.topics for each in self._hub.connections(user(user_id))])
+        topics = set().union(*[each.topics for each in self._hub.roster.of_user(user_id)])
         return _Told(status, frozenset([name for name in topics if not is_hidden(name)]))
 
     async def _tell(self, name: str, news: list[_News]) -> None:

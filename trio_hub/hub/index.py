@@ -62,6 +62,10 @@ class Index(Generic[M]):
         """Return the connection with this id."""
         return self._by_id.get(id)
 
+    def of_user(self, user_id: str) -> Collection[M]:
+        """Return the connections of a user: a live view, so copy it before you wait."""
+        return self._by_user.get(user_id, ())
+
     def add(self, member: M) -> None:
         """Enter a connection, by its id and user."""
         self._by_id[member.id] = member
@@ -104,7 +108,7 @@ class Index(Generic[M]):
             case "topic":
                 return self._by_topic.get(target.name, ())
             case "user":
-                return self._by_user.get(target.name, ())
+                return self.of_user(target.name)
             case "connection":
                 member = self._by_id.get(target.name)
                 return () if member is None else (member,)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from ipaddress import IPv6Address
 
 import trio
@@ -177,7 +177,7 @@ class Roster:
 
     def _make_place(self, user: str) -> None:
         """See that with one more connection this user has no more than may be; those who are away go first."""
-        options, known = self._options, self._index.select(Target("user", user))
+        options, known = self._options, self._index.of_user(user)
         if len(known) < options.connections_of_user:
             return
         theirs = [each for each in known if not each.has_ended]
@@ -287,6 +287,10 @@ class Roster:
     def _current_id(self, id: str) -> str:
         connection, _ = self._find(id)
         return id if connection is None else connection.id
+
+    def of_user(self, user_id: str) -> Collection[Connection]:
+        """Return the connections of a user, away or not: a live view, so copy it before you wait."""
+        return self._index.of_user(user_id)
 
     def connections(self) -> list[Connection]:
         """Return every connection, away or not."""
