@@ -235,6 +235,20 @@ async def test_a_session_that_is_over_is_closed_when_it_is_read(autojump_clock):
         await other.request("ping")
 
 
+async def test_sessions_without_an_id_are_read_each_by_itself(autojump_clock):
+    async def authenticate(credentials) -> Session | None:
+        return Session("ann", {"device": credentials.token})
+
+    async def read(old: Session) -> Session | None:
+        return attrs.evolve(old, claims={**old.claims, "read": True})
+
+    server = Server(authenticate=authenticate, read_session=read)
+    async with open_world(server) as world, world.open_client(token="phone"), world.open_client(token="laptop"):
+        await server.sessions.invalidate(user("ann"))
+        claims = [each.session.claims for each in server.hub.connections()]
+        assert claims == [{"device": "phone", "read": True}, {"device": "laptop", "read": True}]
+
+
 async def test_where_nobody_can_say_they_come_back_and_are_asked_again(autojump_clock, caplog):
     users = Users({"t": Session("ann", id="s")})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 
 import trio
 
@@ -84,10 +84,10 @@ class Sessions:
         now on. Where the application fails to say, the connection is closed with 1013: it comes back, and is
         authenticated anew. If cancelled, some are done.
         """
-        read: dict[tuple[str, str], Session | None] = {}
+        read: dict[Hashable, Session | None] = {}
         for connection in self._hub.connections(of):
             old = connection.session
-            key = old.user, old.id
+            key: Hashable = (old.user, old.id) if old.id else connection
             try:
                 if key not in read:
                     read[key] = old if self._read is None else await self._read(old)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Iterator
 
 import attrs
 import trio
@@ -13,6 +14,7 @@ from trio_hub.peer.connection import Connection
 __all__ = ["Expiry"]
 
 _BEAT = 1.0  # s
+_TURN = 4096  # connections looked at before other tasks get a turn: less than a millisecond
 _RUN_OUT = CloseReason(CloseCode.SESSION_EXPIRED, "the session has run out")
 
 
@@ -48,36 +50,42 @@ class Expiry:
         self._terms.pop(connection, None)
 
     async def run(self) -> None:
-        """Look, until cancelled. A connection is ended within a second of its session's end, never before."""
+        """Look, until cancelled. A connection is ended within about a second of its session's end, never before."""
         while True:
             while not self._terms:
                 self._wanted = trio.Event()
                 await self._wanted.wait()
             await trio.sleep(_BEAT)
-            self._extend(trio.current_time())
-            self._end_all(trio.current_time())
+            terms, active = list(self._terms.items()), set[Hashable]()
+            for start in range(0, len(terms), _TURN):
+                active.update(_active_among(terms[start : start + _TURN]))
+                await trio.lowlevel.checkpoint()
+            for start in range(0, len(terms), _TURN):
+                self._judge(terms[start : start + _TURN], active)
+                await trio.lowlevel.checkpoint()
 
-    def _extend(self, now: float) -> None:
-        """Have the time of every extended session begin anew with which anything was asked."""
-        active = set()
-        for connection, term in self._terms.items():
-            if connection.asked != term.asked:
-                term.asked = connection.asked
-                if connection.session.extended:
-                    active.add(_session_of(connection))
-        if active:
-            for connection, term in self._terms.items():
-                if connection.session.extended and _session_of(connection) in active:
-                    term.ends_at = now + connection.session.lasts
-
-    def _end_all(self, now: float) -> None:
-        over = [connection for connection, term in self._terms.items() if term.ends_at <= now]
-        for connection in over:
-            del self._terms[connection]
-            connection.end(_RUN_OUT)
+    def _judge(self, terms: list[tuple[Connection, _Term]], active: set[Hashable]) -> None:
+        """Extend the sessions that are `active`, and end those whose time is over."""
+        now = trio.current_time()
+        for connection, term in terms:
+            session = connection.session
+            if active and session.extended and _session_of(connection) in active:
+                term.ends_at = now + session.lasts
+            elif term.ends_at <= now and self._terms.get(connection) is term:  # and not renewed meanwhile
+                del self._terms[connection]
+                connection.end(_RUN_OUT)
 
 
-def _session_of(connection: Connection) -> tuple[str, str] | Connection:
+def _active_among(terms: list[tuple[Connection, _Term]]) -> Iterator[Hashable]:
+    """Yield the extended sessions with which anything was asked since this was asked last."""
+    for connection, term in terms:
+        if connection.asked != term.asked:
+            term.asked = connection.asked
+            if connection.session.extended:
+                yield _session_of(connection)
+
+
+def _session_of(connection: Connection) -> Hashable:
     """Return what connections of one session have in common; one without an id is its own."""
     session = connection.session
     return (session.user, session.id) if session.id else connection

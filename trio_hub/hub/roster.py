@@ -173,7 +173,8 @@ class Roster:
                 self._at[area] += change
                 if not self._at[area]:
                     del self._at[area]
-        connection.address = address
+        if address is not None:
+            connection.address = address
 
     def _make_place(self, user: str) -> None:
         """See that with one more connection this user has no more than may be; those who are away go first."""
