@@ -59,7 +59,7 @@ class Typing:
             told.popitem(last=False)
         if self.is_paused or (author, name) in told:
             return False
-        event = Event("typing", {"user_id": author, **details}, {"topic": name})
+        event = Event("typing", {"user_id": author, **details}, {"topic": name, "channel_id": name})
         try:
             self._hub.publish_nowait(event, to=topic(hidden(_OPEN, name)) - user(author), delivery=volatile())
         except trio.WouldBlock:
