@@ -120,6 +120,23 @@ async def test_only_those_with_a_token_come_in(tmp_path):
         assert b"secret" not in server.errors
 
 
+async def test_with_a_key_and_tokens_back_ends_get_tickets(tmp_path):
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text('{"secret": "ann"}')
+    for more, expected in [((), b" 404 "), (("--tokens", str(tokens)), b" 200 ")]:
+        async with serve("--key", "sesame", *more) as (_, url):
+            host, port = url.removeprefix("ws://").removesuffix("/ws").split(":")
+            async with await trio.open_tcp_stream(host, int(port)) as stream:
+                head = f"POST /tickets HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer sesame\r\n"
+                await stream.send_all(head.encode() + b'Content-Length: 15\r\n\r\n{"user": "bob"}')
+                answer = await stream.receive_some()
+            assert expected in answer.partition(b"\r\n")[0]
+            if expected == b" 200 ":
+                ticket = json.loads(answer.partition(b"\r\n\r\n")[2])["ticket"]
+                async with open_client(f"{url}?ticket={ticket}") as client:
+                    await client.request("ping")
+
+
 async def test_what_is_no_json_is_told_with_its_line_and_the_rest_is_sent():
     async with serve() as (_, url), program(*TRIO_HUB, "listen", url, "town") as ear:
         await ear.wait_for_error("listening to town")

@@ -11,12 +11,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_hub.app.auth import known_tokens
-from trio_hub.errors import Closed
+from trio_hub.app.auth import by_cookie, known_tokens
+from trio_hub.app.tickets import MemoryTickets, TicketOffice
+from trio_hub.errors import Closed, Misuse, Refused
 from trio_hub.link.heads import read_head
 from trio_hub.messages import Event
 from trio_hub.options import HubOptions, OpeningOptions
 from trio_hub.server import Server
+from trio_hub.session import Credentials, Session
 from trio_hub.side_door import SideDoor
 from trio_hub.targets import everyone
 from trio_hub.testing import Cable, World, open_world
@@ -117,7 +119,7 @@ async def test_a_health_check_by_head_has_no_body(autojump_clock):
         assert body == b""
 
 
-@pytest.mark.parametrize("target", ["/", "/ws", "/healthz/", "/publish/x", "/HEALTHZ", "*"])
+@pytest.mark.parametrize("target", ["/", "/ws", "/healthz/", "/publish/x", "/HEALTHZ", "/tickets", "*"])
 async def test_elsewhere_there_is_nothing(target, autojump_clock):
     async with open_world() as world:
         status, _, body = await caller(world).ask("OPTIONS" if target == "*" else "GET", target)
@@ -353,6 +355,198 @@ async def test_nobody_publishes_through_a_hub_that_has_ended(autojump_clock):
         status, _, _ = await somebody.ask("POST", "/publish", json.dumps(ONE).encode())
         assert status == 503
         tasks.cancel_scope.cancel()
+
+
+# -- tickets
+
+
+KEY = {"Authorization": "Bearer sesame"}
+
+
+def with_tickets(office: TicketOffice | None = None, **arguments) -> Server:
+    return Server(**{"tickets": office or TicketOffice(), "key": "sesame", **arguments})
+
+
+async def order(world: World, what, headers: dict[str, str] = KEY) -> tuple[int, dict]:
+    """Post this to /tickets; return status and body."""
+    body = what if isinstance(what, bytes) else json.dumps(what).encode()
+    status, _, answer = await caller(world).ask("POST", "/tickets", body, headers)
+    return status, json.loads(answer)
+
+
+async def test_a_ticket_opens_one_link_and_only_one(autojump_clock):
+    async with open_world(with_tickets()) as world:
+        status, answer = await order(world, {"user": "ann"})
+        assert (status, list(answer)) == (200, ["ticket"])
+        url = f"/ws?ticket={answer['ticket']}"
+        async with world.open_link(url):
+            (connection,) = world.server.hub.connections()
+            assert connection.session == Session("ann")
+            with pytest.raises(Refused, match="401"):
+                async with world.open_link(url):
+                    pass
+
+
+async def test_a_ticket_opens_the_session_that_was_ordered(autojump_clock):
+    claims = {"role": "editor", "channels": ["town", 5, None, {"a": 1.5}]}
+    whole = {"user": "ann", "claims": claims, "session": "phone", "lasts": 90, "extended": True}
+    async with open_world(with_tickets()) as world:
+        _, answer = await order(world, whole)
+        async with world.open_link(f"/ws?ticket={answer['ticket']}"):
+            (connection,) = world.server.hub.connections()
+            assert connection.session == Session("ann", claims, "phone", 90, True)
+
+
+async def test_a_ticket_is_good_for_that_page_and_address_alone(autojump_clock):
+    office = TicketOffice()
+    async with open_world(with_tickets(office)) as world:
+        for ordered, headers, address, is_good in [
+            ({"origin": "https://example.org"}, {"origin": "https://example.org"}, "", True),
+            ({"origin": "https://example.org"}, {"origin": "https://evil.example"}, "", False),
+            ({"origin": "https://example.org"}, {}, "", False),
+            ({"address": "192.0.2.1"}, {}, "192.0.2.1", True),
+            ({"address": "192.0.2.1"}, {}, "192.0.2.2", False),
+            ({"address": "2001:DB8:0::1"}, {}, "2001:db8::1", True),
+            ({"origin": None, "address": None}, {}, "192.0.2.2", True),
+        ]:
+            _, answer = await order(world, {"user": "ann", **ordered})
+            shown = Credentials(None, headers, {"ticket": [answer["ticket"]]}, address)
+            assert (await office.authenticate(shown) is not None) == is_good, ordered
+
+
+async def test_tickets_are_looked_at_before_anything_else(autojump_clock):
+    async def find(value):
+        return Session("bob")
+
+    async with open_world(with_tickets(authenticate=by_cookie("sid", find))) as world:
+        _, answer = await order(world, {"user": "ann"})
+        async with world.open_link(f"/ws?ticket={answer['ticket']}", headers={"Cookie": "sid=x"}):
+            (ann,) = world.server.hub.connections()
+            async with world.open_link(headers={"Cookie": "sid=x"}):
+                assert {each.user for each in world.server.hub.connections()} == {ann.user, "bob"} == {"ann", "bob"}
+
+
+def test_cookies_and_any_page_are_refused_with_tickets_as_well():
+    async def find(value):
+        return None
+
+    with pytest.raises(Misuse, match="cookies"):
+        with_tickets(authenticate=by_cookie("sid", find), origins=["*"])
+
+
+async def test_with_tickets_alone_nobody_is_a_guest(autojump_clock):
+    async with open_world(with_tickets()) as world:
+        async with world.open_link() as link:
+            await link.send(json.dumps({"seq": 1, "action": "authentication_challenge", "data": {"token": "x"}}))
+            assert json.loads(await anext(link))["error"]["status_code"] == 401
+        assert not world.server.hub.connections()
+
+
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        ({}, "`user`"),
+        ({"user": 5}, "$.user"),
+        ({"user": ""}, "$.user"),
+        ({"user": "ann", "claims": []}, "$.claims"),
+        ({"user": "ann", "claims": None}, "$.claims"),
+        ({"user": "ann", "session": 5}, "$.session"),
+        ({"user": "ann", "lasts": 0}, "$.lasts"),
+        ({"user": "ann", "lasts": -1}, "$.lasts"),
+        ({"user": "ann", "lasts": "90"}, "$.lasts"),
+        (b'{"user": "ann", "lasts": 1e999}', "$.lasts"),
+        ({"user": "ann", "extended": 1}, "$.extended"),
+        ({"user": "ann", "origin": 5}, "$.origin"),
+        ({"user": "ann", "origin": "example.org"}, "$.origin"),
+        ({"user": "ann", "origin": "https://example.org/"}, "$.origin"),
+        ({"user": "ann", "address": "example.org"}, "$.address"),
+        ({"user": "ann", "address": "192.0.2.0/24"}, "$.address"),
+        ({"user": "ann", "adress": "192.0.2.1"}, "`adress`"),
+        ([{"user": "ann"}], "array"),
+        (5, "object"),
+        (b"", ""),
+        (b"nonsense", ""),
+        (b'{"user": "ann\xff"}', ""),
+        (b'{"user": "ann", "claims": {"a": ' + b"[" * 100_000, ""),
+    ],
+)
+async def test_a_wrong_order_is_400_names_the_place_and_issues_nothing(body, place, autojump_clock):
+    store = MemoryTickets()
+    async with open_world(with_tickets(TicketOffice(store))) as world:
+        status, answer = await order(world, body)
+        assert status == 400
+        assert place in answer["error"]
+        assert not store._kept
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer sesam"}, {"Authorization": "sesame"}])
+async def test_tickets_are_for_those_who_show_the_key(headers, autojump_clock):
+    async with open_world(with_tickets()) as world:
+        status, answer = await order(world, {"user": "ann"}, headers)
+        assert status == 401
+        assert "sesame" not in answer["error"]
+
+
+async def test_without_a_key_nobody_orders_tickets_on_this_machine_either(autojump_clock):
+    async with open_world(with_tickets(key=None)) as world:
+        assert (await order(world, {"user": "ann"}))[0] == 403
+        assert (await order(world, {"user": "ann"}, {}))[0] == 403
+
+
+async def test_without_an_office_there_is_nothing(autojump_clock):
+    async with open_world(key="sesame") as world:
+        assert (await order(world, {"user": "ann"}))[0] == 404
+
+
+async def test_a_ticket_is_posted_for(autojump_clock):
+    async with open_world(with_tickets()) as world:
+        status, headers, _ = await caller(world).ask("GET", "/tickets", headers=KEY)
+        assert (status, headers["allow"]) == (405, "POST")
+
+
+async def test_no_cache_keeps_a_ticket(autojump_clock):
+    async with open_world(with_tickets()) as world:
+        _, headers, _ = await caller(world).ask("POST", "/tickets", b'{"user": "ann"}', KEY)
+        assert headers["cache-control"] == "no-store"
+
+
+async def test_too_many_tickets_are_503_until_some_have_run_out(autojump_clock):
+    async with open_world(with_tickets(TicketOffice(MemoryTickets(most=2), lasts=30))) as world:
+        assert [(await order(world, {"user": "ann"}))[0] for _ in range(3)] == [200, 200, 503]
+        status, headers, _ = await caller(world).ask("POST", "/tickets", b'{"user": "ann"}', KEY)
+        assert (status, headers["retry-after"]) == (503, "5")
+        await trio.sleep(31)
+        assert (await order(world, {"user": "ann"}))[0] == 200
+
+
+class BrokenTickets(MemoryTickets):
+    """A store that cannot be reached, or does not answer."""
+
+    async def put(self, key: str, value: bytes, lasts: float) -> None:
+        if b"bob" in value:
+            await trio.sleep_forever()
+        raise OSError("no database")
+
+
+async def test_a_store_that_fails_or_hangs_is_told_to_us_and_serves_nobody(autojump_clock, caplog):
+    async with open_world(with_tickets(TicketOffice(BrokenTickets()))) as world:
+        assert await order(world, {"user": "ann"}) == (500, {"error": "No tickets can be issued at the moment"})
+        assert "no database" in caplog.text
+        assert (await order(world, {"user": "bob"}))[0] == 503
+        assert trio.current_time() == pytest.approx(world.server.options.opening.deadline)
+        assert (await caller(world).ask("GET", "/healthz"))[0] == 200
+
+
+async def test_nothing_of_an_order_is_logged(autojump_clock, caplog):
+    caplog.set_level("DEBUG")
+    async with open_world(with_tickets()) as world:
+        _, answer = await order(world, {"user": "ann-who", "claims": {"email": "private"}})
+        async with world.open_link(f"/ws?ticket={answer['ticket']}"):
+            pass
+        for what in ({"user": "ann-who", "claims": 5}, {"user": "ann-who", "address": "private"}):
+            assert (await order(world, what))[0] == 400
+    for secret in ("sesame", "ann-who", "private", answer["ticket"]):
+        assert secret not in caplog.text
 
 
 # -- HTTP itself

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from trio_hub import BusyOptions, HubOptions, PresenceOptions, Server, TypingOptions, anybody, known_tokens
+from trio_hub import (
+    BusyOptions,
+    HubOptions,
+    PresenceOptions,
+    Server,
+    TicketOffice,
+    TypingOptions,
+    anybody,
+    known_tokens,
+)
 
 __all__ = ["topic_broker"]
 
@@ -21,11 +30,12 @@ def topic_broker(
 ) -> Server:
     """Return a server that lets in those whose token is known, each token with its user id; None lets in everybody.
 
-    `key` opens ``POST /publish`` to back ends on other machines; `origins` are the pages, beside the server's own,
-    from which browsers may connect.
+    `key` opens ``POST /publish`` to back ends on other machines, and, where there are tokens, ``POST /tickets`` for
+    their pages; `origins` are the pages, beside the server's own, from which browsers may connect.
     """
     return Server(
         authenticate=None if tokens is None else known_tokens(tokens),
+        tickets=None if tokens is None or key is None else TicketOffice(),
         may_publish=anybody,
         key=key,
         origins=origins,

@@ -19,7 +19,7 @@ from functools import partial
 import attrs
 import trio
 
-from trio_hub.app.auth import Authenticate, guests
+from trio_hub.app.auth import Authenticate, first_of, guests
 from trio_hub.app.busy import Busy, BusyOptions
 from trio_hub.app.callers import address_of, is_loopback, networks, peer_of, speaks_for_itself
 from trio_hub.app.challenge import CHALLENGE, again, challenge
@@ -29,6 +29,7 @@ from trio_hub.app.presence import Presence, PresenceOptions
 from trio_hub.app.presence_actions import add_presence, add_typing
 from trio_hub.app.router import Router
 from trio_hub.app.sessions import ReadSession, Sessions, TopicsOf, no_topics
+from trio_hub.app.tickets import TicketOffice
 from trio_hub.app.topics import MayPublish, MaySubscribe, add_ping, add_topics, anybody, nobody
 from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.delivery import MUST, Delivery
@@ -88,7 +89,10 @@ class Server:
     `authentication_challenge` are added to it. `plugins` hear of connections' moments, `editors` are those that a
     publish may name. `sessions` is where sessions are revoked, or read anew, by `read_session`.
 
-    `authenticate` says who somebody is; without it everybody is the same guest, and only this machine is listened to.
+    `authenticate` says who somebody is; without it everybody is the same guest, and only this machine is listened to;
+    with `tickets` alone, only those come in who have one. `tickets` is an office whose tickets are good here, and are
+    looked at first; where there is a `key`, too, it issues them to back ends at ``POST /tickets``.
+
     `topics_of` says what connections of a session hear without asking. `may_subscribe` (default: everybody) and
     `may_publish` (default: nobody) are asked about clients' requests, not about `publish` here.
 
@@ -107,6 +111,7 @@ class Server:
         router: Router | None = None,
         *,
         authenticate: Authenticate | None = None,
+        tickets: TicketOffice | None = None,
         may_subscribe: MaySubscribe = anybody,
         may_publish: MayPublish = nobody,
         read_session: ReadSession | None = None,
@@ -125,8 +130,9 @@ class Server:
         self.options = options or HubOptions()
         router = router or Router()
         self.hub = Hub(Answering(router, plugins), options=self.options, plugins=plugins, editors=editors)
-        self._guests_only = authenticate is None
-        self._authenticate = authenticate or guests
+        ways = [way for way in (None if tickets is None else tickets.authenticate, authenticate) if way is not None]
+        self._guests_only = not ways
+        self._authenticate = first_of(*ways) if ways else guests
         self._entry = Entry(
             self.hub.roster,
             self.options,
@@ -138,7 +144,7 @@ class Server:
         )
         self.sessions = Sessions(self.hub, may_subscribe=may_subscribe, read=read_session, topics_of=topics_of)
         self._proxies = networks(proxies)
-        self._side_door = SideDoor(self.hub, key, self.options.opening)
+        self._side_door = SideDoor(self.hub, key, self.options.opening, tickets)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
         self._streams = 0
         self._leaving_within: float | None = None  # set by `drain`

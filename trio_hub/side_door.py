@@ -5,14 +5,20 @@
 and answers to how many connections each was offered. ``"delivery"`` may be ``"must"`` (so by default),
 ``"volatile"``, ``{"latest": key}`` or ``{"expires": seconds}``. It needs
 ``Authorization: Bearer KEY`` where there is a key; without one it is open to this machine only.
+
+``POST /tickets`` issues a ticket, where the server has an office for them, and never without the key:
+``{"user": "ann"}``, and what else `TicketOrder` has.
 """
 
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import logging
+import math
+import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import attrs
 import h11
@@ -20,6 +26,7 @@ import msgspec
 import trio
 
 from trio_hub.app.callers import speaks_for_itself
+from trio_hub.app.tickets import TicketOffice, TooManyTickets
 from trio_hub.app.topics import SpelledDelivery, check_topic, delivery_of
 from trio_hub.errors import Closed, LinkLost, Misuse, RequestFailed
 from trio_hub.hub.hub import Hub
@@ -27,6 +34,7 @@ from trio_hub.link.heads import HTTPFault, RequestHead, read_head, write_respons
 from trio_hub.link.serving import hear_out, say_no
 from trio_hub.messages import Event
 from trio_hub.options import OpeningOptions
+from trio_hub.session import Session
 from trio_hub.targets import Target, connection, everyone, topic, user
 
 __all__ = ["SideDoor"]
@@ -35,7 +43,9 @@ log = logging.getLogger("trio_hub.server")
 
 _SPOKEN_FOR = ("origin", "sec-fetch-site", "forwarded", "via", "x-forwarded-for", "x-real-ip")
 _WORTH_READING = 64 * 1024  # of a body that is of no interest, so that the next request may follow on the stream
-_METHODS = {"/healthz": ("GET", "HEAD"), "/publish": ("POST",)}
+_METHODS = {"/healthz": ("GET", "HEAD"), "/publish": ("POST",), "/tickets": ("POST",)}
+_LATER = {"Retry-After": "5"}
+_is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+").fullmatch
 _BY_KIND = {"topic": topic, "user": user, "connection": connection}
 
 
@@ -60,6 +70,40 @@ class Publication:
         raise HTTPFault(400, f'Expected "everyone" or one of topic, user, connection - at `{place}.to`')
 
 
+class TicketOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ticket as `POST /tickets` spells it: whose session it opens, for how many seconds that `lasts` (for ever, where
+    nothing is said), and from where alone it is good.
+
+    Members that we do not know are refused: a limit that is misspelt would be none.
+    """
+
+    user: Annotated[str, msgspec.Meta(min_length=1)]
+    claims: dict[str, Any] = {}
+    session: str = ""
+    lasts: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    extended: bool = False
+    origin: str | None = None
+    address: str | None = None
+
+    def opened(self) -> Session:
+        """Return the session that the ticket opens."""
+        lasts = math.inf if self.lasts is None else self.lasts
+        return Session(self.user, self.claims, self.session, lasts, self.extended)
+
+    def checked_origin(self) -> str | None:
+        """Return it, as browsers say it. Raises `HTTPFault` for what none of them says."""
+        if self.origin is not None and not _is_origin(self.origin):
+            raise HTTPFault(400, "Expected scheme and host, as https://example.org - at `$.origin`")
+        return self.origin
+
+    def checked_address(self) -> str | None:
+        """Return it, as sockets say it. Raises `HTTPFault` for what is none."""
+        try:
+            return None if self.address is None else str(ipaddress.ip_address(self.address))
+        except ValueError:
+            raise HTTPFault(400, "Expected an IP address - at `$.address`") from None
+
+
 @attrs.frozen
 class _Question:
     """A request that was read, or what is wrong with it."""
@@ -71,12 +115,13 @@ class _Question:
 
 
 class SideDoor:
-    """Answers the HTTP requests that ask for no WebSocket."""
+    """Answers the HTTP requests that ask for no WebSocket. Without an office there are no tickets."""
 
-    def __init__(self, hub: Hub, key: str | None, options: OpeningOptions) -> None:
+    def __init__(self, hub: Hub, key: str | None, options: OpeningOptions, tickets: TicketOffice | None = None) -> None:
         self._hub = hub
         self._key = key
         self._options = options
+        self._tickets = tickets
 
     async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, peer: str | None) -> None:
         """Answer the request in `head` and those that follow on this stream; the caller closes it.
@@ -154,7 +199,9 @@ class SideDoor:
         try:
             if question.fault is not None:
                 raise question.fault
-            content = await self._publish(question.body) if question.path == "/publish" else self._health()
+            content = await self._content(question)
+            if question.path == "/tickets":
+                headers = {"Cache-Control": "no-store"}
         except HTTPFault as fault:
             status, headers, content = fault.status, fault.headers, {"error": fault.message}
         except Closed as error:
@@ -164,6 +211,14 @@ class SideDoor:
             headers["Connection"] = "close"
         body = msgspec.json.encode(content) + b"\n"
         return write_response(parser, status, headers, body, has_body=question.method != "HEAD")
+
+    async def _content(self, question: _Question) -> Any:
+        """Do what is asked for, and return what is said of it."""
+        if question.path == "/publish":
+            return await self._publish(question.body)
+        if question.path == "/tickets":
+            return await self._issue(question.body)
+        return self._health()
 
     async def _body(self, parser: h11.Connection, stream: trio.abc.Stream, most: int) -> bytes | None:
         """Read the body; None, with the rest unread, when it is larger than `most`."""
@@ -186,26 +241,36 @@ class SideDoor:
 
     def _check(self, head: RequestHead, peer: str | None) -> None:
         """Raise `HTTPFault` unless this is asked for rightly, and by somebody who may."""
-        if head.path not in _METHODS:
+        if head.path not in _METHODS or (head.path == "/tickets" and self._tickets is None):
             raise HTTPFault(404, "There is nothing here")
         if head.method not in _METHODS[head.path]:
             allowed = ", ".join(_METHODS[head.path])
             raise HTTPFault(405, f"Only {allowed} is answered here", {"Allow": allowed})
         if head.path == "/publish":
-            self._check_right(head.headers, local=speaks_for_itself(peer, head))
+            self._check_may_publish(head.headers, local=speaks_for_itself(peer, head))
+        if head.path == "/tickets":
+            self._check_may_issue(head.headers)
 
     def _health(self) -> Any:
         return {"status": "ok", **attrs.asdict(self._hub.statistics())}
 
-    def _check_right(self, headers: Mapping[str, str], *, local: bool) -> None:
+    def _check_may_publish(self, headers: Mapping[str, str], *, local: bool) -> None:
         if self._key is None:
             # A page in a browser of this machine is not this machine's user: pages say where they come from.
             # A proxy on this machine speaks for others: proxies say for whom.
             if not local or any(name in headers for name in _SPOKEN_FOR):
                 raise HTTPFault(403, "Without a key, only programs on this machine may publish")
             return
+        self._check_key(headers, self._key)
+
+    def _check_may_issue(self, headers: Mapping[str, str]) -> None:
+        if self._key is None:  # also from this machine: whoever issues tickets is everybody
+            raise HTTPFault(403, "Tickets are issued only where there is a key")
+        self._check_key(headers, self._key)
+
+    def _check_key(self, headers: Mapping[str, str], key: str) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._key.encode()):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
             raise HTTPFault(401, "The key is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
     async def _publish(self, body: bytes) -> Any:
@@ -232,6 +297,25 @@ class SideDoor:
             raise HTTPFault(400, str(error)) from error
         offered = [{"offered": each.offered} for each in published]
         return offered if several else offered[0]
+
+    async def _issue(self, body: bytes) -> Any:
+        """Issue a ticket, within the deadline."""
+        assert self._tickets is not None  # else there is nothing at this path
+        try:
+            order = msgspec.json.decode(body, type=TicketOrder)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise HTTPFault(400, str(error)) from error
+        origin, address = order.checked_origin(), order.checked_address()
+        with trio.move_on_after(self._options.deadline):
+            try:
+                return {"ticket": await self._tickets.issue(order.opened(), origin=origin, address=address)}
+            except TooManyTickets as error:
+                raise HTTPFault(503, str(error), _LATER) from error
+            except Exception as error:
+                log.exception("the store of tickets failed")
+                raise HTTPFault(500, "No tickets can be issued at the moment") from error
+        log.error("the store of tickets took more than %g s", self._options.deadline)
+        raise HTTPFault(503, "No tickets can be issued at the moment", _LATER)
 
 
 def _check_topic(name: str, place: str) -> None:

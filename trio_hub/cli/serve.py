@@ -37,7 +37,7 @@ thrown away young, in cycles or not, goes as it always does."""
 )
 @click.option("--unix", type=click.Path(), help="Listen on a Unix socket instead.")
 @click.option("--tokens", type=click.Path(exists=True, dir_okay=False), help='JSON file: {"<token>": "<user id>"}.')
-@click.option("--key", envvar="TRIO_HUB_KEY", help="Key for POST /publish [env: TRIO_HUB_KEY].")
+@click.option("--key", envvar="TRIO_HUB_KEY", help="Key for POST /publish and /tickets [env: TRIO_HUB_KEY].")
 @click.option("--window", type=float, help="Seconds that a connection outlives its link [default: 60].")
 @click.option("--origin", "origins", multiple=True, help="A page that may connect, as https://example.org.")
 @click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate chain (PEM).")
