@@ -123,7 +123,7 @@ MUTATIONS = (
         "who is behind is not told of the gap",
         (
             'self._restart(connection, "overflow")\n        else',
-            "connection.outbox._drop(connection.outbox.owed[1:])\n        else",
+            "connection.outbox._drop(connection.outbox.owed[1:], 'away')\n        else",
         ),
         of="hub/roster.py",
     ),

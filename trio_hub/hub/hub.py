@@ -120,18 +120,37 @@ class Hub:
 
     def statistics(self) -> HubStatistics:
         """Return what the hub holds at this moment, and its counters. Looks at every connection: 1 ms per thousand."""
-        outboxes = [connection.outbox.statistics() for connection in self.connections()]
-        counts = attrs.asdict(self._counts)
-        counts["dropped"] += sum([each.dropped for each in outboxes])
+        connections = self.connections()
+        outboxes = [connection.outbox.statistics() for connection in connections]
+        counts = attrs.evolve(self._counts, dropped=dict(self._counts.dropped))
+        for each in outboxes:
+            counts.note_dropped(each.dropped_by_reason)
         return HubStatistics(
             index=self.roster.statistics(),
+            attached=sum([connection.attached for connection in connections]),
             inbox=len(self._inbox),
             owed_count=sum([each.owed_count for each in outboxes]),
             owed_size=sum([each.owed_size for each in outboxes]),
             kept_count=sum([each.kept_count for each in outboxes]),
             kept_size=sum([each.kept_size for each in outboxes]),
             held_size=self._tally.size,
-            **counts,
+            published=sum(counts.published.values()),
+            published_by_name=dict(counts.published),
+            broadcast=counts.broadcast,
+            offered=counts.offered,
+            dropped=sum(counts.dropped.values()),
+            dropped_by_reason=counts.dropped,
+            returned=counts.returned,
+            resumed=counts.resumed,
+            gaps=sum(counts.gaps.values()),
+            gaps_by_reason=dict(counts.gaps),
+            relieved=counts.relieved,
+            answered_by_status=dict(counts.answered),
+            too_fast=counts.too_fast,
+            refused=counts.refused,
+            editor_failures=counts.editor_failures,
+            restarts=counts.restarts,
+            fan_out=counts.fan_out.copy(),
         )
 
     # -- publishing
@@ -191,8 +210,9 @@ class Hub:
         self, event: Event, *, to: Target, delivery: Delivery = MUST, editors: Sequence[Editor | Edit] = ()
     ) -> Published:
         """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
-        self._inbox.put_nowait(self._publication(event, to, delivery, editors))
-        self._counts.published += 1
+        publication = self._publication(event, to, delivery, editors)
+        self._inbox.put_nowait(publication)
+        self._counts.note_published(publication.name)
         return _ACCEPTED
 
     async def wait_written(self) -> None:
@@ -213,11 +233,11 @@ class Hub:
         encode = partial(self._encode, delivery)
         body = encode(event)
         if not editors:
-            return Publication(body, to)
+            return Publication(event.name, body, to)
         resolved = [self._editors.resolve(each) if isinstance(each, Edit) else each for each in editors]
         for editor in resolved:
             _expect(editor, Editor)
-        return Publication(body, to, Editing(event, resolved, encode))
+        return Publication(event.name, body, to, Editing(event, resolved, encode))
 
     def _encode(self, delivery: Delivery, event: Event) -> Body:
         """Encode an event, or what an editor has made of one. Raises `Misuse` where no outbox could hold it."""
@@ -229,7 +249,7 @@ class Hub:
 
     async def _put(self, publication: Publication) -> None:
         await self._inbox.put(publication)
-        self._counts.published += 1
+        self._counts.note_published(publication.name)
 
     async def _wait_complete(self, receipt: Receipt) -> None:
         self._receipts.add(receipt)

@@ -19,8 +19,9 @@ __all__ = ["Inbox", "Publication"]
 
 @attrs.define(eq=False)
 class Publication:
-    """A publish. `receipt` is there only where somebody waits for what becomes of it."""
+    """A publish of an event of this name. `receipt` is there only where somebody waits for what becomes of it."""
 
+    name: str
     body: Body
     target: Target
     editing: Editing | None = None

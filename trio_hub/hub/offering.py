@@ -48,6 +48,7 @@ class Offering:
         A burst that is alone (`touched` and the inbox are empty) is written at once where that is possible: nothing
         else would be written with it.
         """
+        began = trio.current_time()
         recipients = self._roster.select(burst[0].target)
         offer = self._offering_of(burst, is_alone=not (touched or self._inbox))
         step = self._step
@@ -57,6 +58,8 @@ class Offering:
                     await trio.lowlevel.checkpoint()
                 touched.update(dict.fromkeys(offer(recipients[start : start + step])))
         finally:
+            self._counts.fan_out.note(trio.current_time() - began)
+            self._counts.broadcast += len(burst)
             for publication in burst:
                 self._counts.offered += publication.offered
                 if publication.receipt is not None:
@@ -121,7 +124,7 @@ class Offering:
     def _owe(self, connection: Connection, body: Body, receipt: Receipt | None) -> bool:
         """Owe one event to a recipient, whatever it takes; False where it was dropped, as it allows."""
         if body.delivery.volatile and not connection.attached:
-            self._counts.dropped += 1
+            self._counts.dropped["away"] += 1
             return False
         offer = connection.outbox.offer(body)
         if offer is Offer.FULL:

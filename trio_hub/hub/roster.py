@@ -112,6 +112,7 @@ class Roster:
         """
         gap = None
         if resume is not None:
+            self._counts.returned += 1
             found = self._resume(link, session, codec, *resume)
             if isinstance(found, Connection):
                 self._note_address(found, address)
@@ -133,13 +134,15 @@ class Roster:
             heart=self._heart,
             plugins=self._plugins,
             allow=self._allowances.of(session.user),
+            answered=self._counts.note_answered,
             left=self._left,
             changed=self._changed,
         )
         self._index.add(connection)
         self._note_address(connection, address)
         self._expiry.watch(connection)
-        self._counts.gaps += gap is not None
+        if gap is not None:
+            self._counts.gaps[gap.reason] += 1
         connection.hand_over(link)
         return connection, True
 
@@ -215,7 +218,7 @@ class Roster:
         if outbox.untouched and connection.gap is not None:
             outbox.shed()
             return
-        self._counts.gaps += 1
+        self._counts.gaps[reason] += 1
         id = connection.id
         gap = Former(reason, None)
         if not outbox.untouched:
@@ -232,7 +235,7 @@ class Roster:
             self._index.remove(connection)
             self._expiry.forget(connection)
             self._note_address(connection, None)
-            self._counts.dropped += connection.outbox.statistics().dropped
+            self._counts.note_dropped(connection.outbox.statistics().dropped_by_reason)
             self.on_change(connection)
 
     def overflow(self, connection: Connection) -> None:

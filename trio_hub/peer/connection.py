@@ -70,9 +70,9 @@ class Connection:
     `topics`, `address` (where its latest link came from), `attached`, `statistics` and `end`.
 
     `topics` is kept by the hub's index, `asked` counts its requests; `writer` and `framing` are those of the link it
-    has, for `broadcast`. `allow` says whether one more request of about so many bytes may be carried out. `left` is
-    called, with the reason, at the moment from which nobody can come back to it, `changed` whenever it has another
-    link, or none any more; neither must wait.
+    has, for `broadcast`. `allow` says whether one more request of about so many bytes may be carried out, `answered` is
+    called with the status of each reply. `left` is called, with the reason, at the moment from which nobody can come
+    back to it, `changed` whenever it has another link, or none any more; none of these must wait.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Connection:
         heart: Heart,
         plugins: Sequence[Plugin],
         allow: Callable[[float], bool] | None,
+        answered: Callable[[int], None],
         left: Callable[[Connection, str], None],
         changed: Callable[[Connection], None],
     ) -> None:
@@ -102,6 +103,7 @@ class Connection:
         self._handler = handler
         self._heart = heart
         self._allow = allow
+        self._answered = answered
         self._left = left
         self._changed = changed
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
@@ -283,7 +285,9 @@ class Connection:
         """The life task: from the first link, handed over already, to the end. Raises nothing of its own."""
         async with open_tasks() as tasks:
             self._tasks = tasks
-            self._requests = Requests(self, self._handler, self.codec, self._options, self._reply, tasks)
+            self._requests = Requests(
+                self, self._handler, self.codec, self._options, self._reply, self._answered, tasks
+            )
             if self._hooks is not None:
                 tasks.start_soon(self._hooks.run)
             self._tell("connected")

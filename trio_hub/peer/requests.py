@@ -60,7 +60,7 @@ class _Job:
 class Requests:
     """Carries out the requests of `connection`. `once` says whether their numbers count (v1).
 
-    `send` gets every reply, encoded. Coroutines run in `tasks`.
+    `send` gets every reply, encoded, and `answered` its status, once for each request. Coroutines run in `tasks`.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Requests:
         codec: Codec,
         options: HubOptions,
         send: Send,
+        answered: Callable[[int], None],
         tasks: trio.Nursery,
     ) -> None:
         self._connection = connection
@@ -77,6 +78,7 @@ class Requests:
         self._codec = codec
         self._options = options
         self._send = send
+        self._answered = answered
         self._tasks = tasks
         self._once = codec.acknowledges
         self._running: dict[Hashable, _Job] = {}
@@ -223,12 +225,16 @@ class Requests:
 
     def _succeed(self, request: Request, data: Any) -> str | bytes:
         try:
-            return self._codec.encode_reply(request.seq, data)
+            message = self._codec.encode_reply(request.seq, data)
         except Misuse as unencodable:
             return self._fail(request, unencodable)
+        self._answered(200)
+        return message
 
     def _fail(self, request: Request, error: Exception) -> str | bytes:
-        return self._codec.encode(Reply(request.seq, None, _failure(error, request)))
+        failure = _failure(error, request)
+        self._answered(failure[0])
+        return self._codec.encode(Reply(request.seq, None, failure))
 
     def _keep(self, seq: int, message: str | bytes) -> None:
         replies, options = self._replies, self._options

@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
+from typing import Final
 
 import attrs
 
@@ -61,13 +63,19 @@ class Fate(enum.Enum):
     """It was dropped, as it allows, or the client was told of a gap, or is gone."""
 
 
+_NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
+
 Heed = Callable[[Fate], None]
 """Hears what becomes of an event. Must not wait, nor change the outbox."""
 
 
 @attrs.frozen
 class OutboxStatistics:
-    """What is held for one connection, in events and in bytes; `dropped` were, as they allowed, since it began."""
+    """What is held for one connection, in events and in bytes; `dropped` were, as they allowed, since it began.
+
+    The reasons are ``away`` (volatile, and there was no link), ``behind`` (volatile, and too much is owed),
+    ``expired`` and ``replaced``.
+    """
 
     owed_count: int
     owed_size: int
@@ -75,6 +83,7 @@ class OutboxStatistics:
     kept_size: int
     next_number: int
     dropped: int = 0
+    dropped_by_reason: Mapping[str, int] = attrs.field(factory=dict, eq=False)  # equal sums are enough
 
 
 class Outbox:
@@ -99,7 +108,7 @@ class Outbox:
     def __init__(self, hello: Body, options: OutboxOptions, *, acknowledged: bool) -> None:
         self._options = options
         self._acknowledged = acknowledged
-        self._dropped = 0
+        self._dropped: dict[str, int] | None = None  # by reason; most connections never need it
         self._watched: dict[Body, Heed] = {}
         self.restart(hello)
 
@@ -147,6 +156,7 @@ class Outbox:
     def statistics(self) -> OutboxStatistics:
         """Return what is held at this moment."""
         droppable = self._droppable
+        dropped = _NOTHING if self._dropped is None else dict(self._dropped)
         dead, dead_size = (droppable.dead, droppable.dead_size) if droppable is not None else (0, 0)
         return OutboxStatistics(
             owed_count=len(self.owed) - dead,
@@ -154,7 +164,8 @@ class Outbox:
             kept_count=self._kept.count,
             kept_size=self._kept.size,
             next_number=self.next_number,
-            dropped=self._dropped,
+            dropped=sum(dropped.values()),
+            dropped_by_reason=dropped,
         )
 
     # -- owing
@@ -169,7 +180,7 @@ class Outbox:
             return self._pass_over() if delivery.volatile else Offer.FULL
         if older is not None and self._droppable is not None:
             self._droppable.bury(older)
-            self._lose(older)
+            self._lose(older, "replaced")
             self._fits(1, body.size)  # it does, but what is dead may have to go for it
         self.owed.append(body)
         self._owed_size += body.size
@@ -179,7 +190,7 @@ class Outbox:
         return Offer.TAKEN
 
     def _pass_over(self) -> Offer:
-        self._dropped += 1
+        self._count_dropped("behind")
         return Offer.DROPPED
 
     def _replaced_by(self, body: Body) -> Body | None:
@@ -218,7 +229,7 @@ class Outbox:
         """Get rid of what is least missed; False where there is nothing of the kind."""
         if self._droppable is None:
             return False
-        return self._sweep() or self._drop([body for body in self.owed if body.delivery.volatile])
+        return self._sweep() or self._drop([body for body in self.owed if body.delivery.volatile], "behind")
 
     def _sweep(self) -> bool:
         """Take what is dead out of the list; False where there is nothing."""
@@ -228,27 +239,31 @@ class Outbox:
         self.owed = self._droppable.sweep(self.owed)
         return True
 
-    def _drop(self, bodies: list[Body]) -> bool:
+    def _drop(self, bodies: list[Body], reason: str) -> bool:
         """Owe these no more; False where there are none. To be called after a sweep."""
         if not bodies:
             return False
         for body in bodies:
             self._owed_size -= body.size
-            self._lose(body)
+            self._lose(body, reason)
         dropped = set(bodies)
         self.owed = [body for body in self.owed if body not in dropped]
         self._droppable = Droppable(self.owed)
         return True
 
-    def _lose(self, body: Body) -> None:
-        self._dropped += 1
+    def _lose(self, body: Body, reason: str) -> None:
+        self._count_dropped(reason)
         self._settle(body, Fate.LOST)
+
+    def _count_dropped(self, reason: str) -> None:
+        self._dropped = self._dropped or {}
+        self._dropped[reason] = self._dropped.get(reason, 0) + 1
 
     def drop_expired(self, now: float) -> None:
         """Owe no event any more that has expired by now."""
         if self._droppable is not None and self._droppable.expiry <= now:
             self._sweep()
-            if not self._drop([body for body in self.owed if body.expires_at <= now]):
+            if not self._drop([body for body in self.owed if body.expires_at <= now], "expired"):
                 self._droppable = Droppable(self.owed)  # what would have expired was replaced
 
     @property
@@ -358,7 +373,7 @@ class Outbox:
         self.owed[:0] = again
         if self._droppable is not None or any(body.delivery is not MUST for body in again):
             self._droppable = Droppable(self.owed)
-            self._drop([body for body in self.owed if body.delivery.volatile])
+            self._drop([body for body in self.owed if body.delivery.volatile], "away")
         if self._watched:
             self._tell_written(self._kept)  # the client has them, whatever the last link's end left in doubt
         return True
