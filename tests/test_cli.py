@@ -190,6 +190,19 @@ async def test_two_servers_cannot_have_one_port():
         assert b"cannot listen" in second.stderr
 
 
+async def test_metrics_are_there_where_they_are_asked_for():
+    for arguments, status in [((), b"404"), (("--metrics",), b"200"), (("--metrics", "--key", "sesame"), b"401")]:
+        async with serve(*arguments) as (_, url):
+            host, port = url.removeprefix("ws://").removesuffix("/ws").split(":")
+            async with await trio.open_tcp_stream(host, int(port)) as peer:
+                await peer.send_all(
+                    f"GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode()
+                )
+                answer = b"".join([data async for data in peer])
+        assert answer.startswith(b"HTTP/1.1 " + status)
+        assert (b"trio_hub_topics 0.0" in answer) is (status == b"200")
+
+
 async def test_over_tls(tmp_path):
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", "127.0.0.1")

@@ -23,13 +23,15 @@ FLOORS = {
     "peer": 4,
     "hub": 5,
     "app": 6,
-    "side_door": 7,
-    "server": 8,
-    "": 9,  # the front door itself
-    "broker": 10,
-    "cli": 11,
-    "__main__": 12,
-    "testing": 12,
+    "metrics": 6,
+    "resources": 7,
+    "side_door": 8,
+    "server": 9,
+    "": 10,  # the front door itself
+    "broker": 11,
+    "cli": 12,
+    "__main__": 13,
+    "testing": 13,
 }
 PURE = {"bucket", "wire", "delivery", "errors", "messages", "options", "session", "targets", "version"}
 EFFECTS = {"trio", "time", "socket", "os", "threading", "asyncio", "trio_websocket", "h11"}

@@ -14,9 +14,12 @@ from trio.testing import wait_all_tasks_blocked
 from trio_hub.app.auth import by_cookie, known_tokens
 from trio_hub.app.tickets import MemoryTickets, TicketOffice
 from trio_hub.errors import Closed, Misuse, Refused
+from trio_hub.hub.editors import Editors
+from trio_hub.hub.hub import Hub
 from trio_hub.link.heads import read_head
 from trio_hub.messages import Event
 from trio_hub.options import HubOptions, OpeningOptions
+from trio_hub.resources import Resources
 from trio_hub.server import Server
 from trio_hub.session import Credentials, Session
 from trio_hub.side_door import SideDoor
@@ -306,11 +309,15 @@ async def test_without_a_key_pages_and_proxies_may_not_publish(name, autojump_cl
         await client.receive()
 
 
+def side_door_of(hub: Hub) -> SideDoor:
+    return SideDoor(Resources(hub, None, 10), OpeningOptions())
+
+
 async def test_without_a_key_other_machines_may_not_publish(autojump_clock):
     async with open_world() as world:
         for peer, expected in [("", 200), ("192.0.2.1", 403), (None, 403)]:
             cable = Cable()
-            door = SideDoor(world.server.hub, None, OpeningOptions())
+            door = side_door_of(world.server.hub)
             async with trio.open_nursery() as tasks:
                 somebody = Caller(cable.near)
 
@@ -349,7 +356,7 @@ async def test_nobody_publishes_through_a_hub_that_has_ended(autojump_clock):
 
         async def serve() -> None:
             head = await read_head(cable.far, OpeningOptions())
-            await SideDoor(hub, None, OpeningOptions()).serve(cable.far, head, peer="")
+            await side_door_of(hub).serve(cable.far, head, peer="")
 
         tasks.start_soon(serve)
         status, _, _ = await somebody.ask("POST", "/publish", json.dumps(ONE).encode())
@@ -722,3 +729,38 @@ async def test_a_whole_url_names_the_same_thing(autojump_clock):
         world.reach(cable.far)
         status, _, _ = await Caller(cable.near).ask("GET", "http://localhost/healthz")
         assert status == 200
+
+
+# -- what can be said in Python can be said here
+
+
+async def test_back_ends_put_targets_together_and_name_editors(autojump_clock):
+    editors = Editors()
+
+    @editors.editor("sign", key=lambda connection, arguments: connection.user)
+    def sign(event: Event, user: str, arguments: dict[str, str]) -> Event:
+        return Event(event.name, {"for": user, **arguments}, event.broadcast)
+
+    async def by_name(credentials) -> Session | None:
+        return None if credentials.token is None else Session(credentials.token)
+
+    async with (
+        open_world(Server(authenticate=by_name, editors=editors)) as world,
+        world.open_client(token="ann", topics=["town"]) as ann,
+        world.open_client(token="bob", topics=["town"]) as bob,
+    ):
+        to = {"minus": [{"topic": "town"}, {"any": [{"user": "ann"}, {"user": "eve"}]}]}
+        said = {"event": "news", "to": to, "editors": [{"name": "sign", "arguments": {"by": "desk"}}]}
+        assert await publish(world, said) == (200, {"offered": 1})
+        event = await bob.receive()
+        assert (event.data, event.broadcast) == ({"for": "bob", "by": "desk"}, {"topic": "town"})
+        for wrong, words in [
+            ({**said, "editors": [{"name": "forge"}]}, "no editor 'forge'"),
+            ({**said, "to": {"minus": [{"topic": "town"}]}}, "`$.to`"),
+            ({**said, "to": {"all": [{"topic": ""}]}}, "`$.to.all[0]`"),
+        ]:
+            status, answer = await publish(world, wrong)
+            assert status == 400
+            assert words in answer["error"]
+        await world.server.publish(Event("end"), to=everyone())
+        assert (await ann.receive()).name == "end"

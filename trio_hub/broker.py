@@ -26,12 +26,14 @@ def topic_broker(
     *,
     key: str | None = None,
     origins: Sequence[str] = (),
+    metrics: bool = False,
     options: HubOptions | None = None,
 ) -> Server:
     """Return a server that lets in those whose token is known, each token with its user id; None lets in everybody.
 
     `key` opens ``POST /publish`` to back ends on other machines, and, where there are tokens, ``POST /tickets`` for
-    their pages; `origins` are the pages, beside the server's own, from which browsers may connect.
+    their pages; `origins` are the pages, beside the server's own, from which browsers may connect. `metrics` says
+    whether ``GET /metrics`` answers.
     """
     return Server(
         authenticate=None if tokens is None else known_tokens(tokens),
@@ -39,6 +41,7 @@ def topic_broker(
         may_publish=anybody,
         key=key,
         origins=origins,
+        metrics=metrics,
         presence=PresenceOptions(),
         typing=TypingOptions(),
         busy=BusyOptions(),

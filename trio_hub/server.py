@@ -49,6 +49,7 @@ from trio_hub.messages import CloseCode, CloseReason, Event
 from trio_hub.options import HubOptions
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
+from trio_hub.resources import Resources
 from trio_hub.session import Credentials, Session
 from trio_hub.side_door import SideDoor
 from trio_hub.targets import Target
@@ -101,7 +102,8 @@ class Server:
 
     `origins` are the pages that browsers may connect from, ``https://example.org`` each, or ``*`` for any; the server's
     own host always may. `proxies` are the networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. `key` opens
-    ``POST /publish`` to back ends elsewhere.
+    ``POST /publish`` to back ends elsewhere. `metrics` says whether ``GET /metrics`` answers:
+    to anybody, or to whoever has the `key`, where there is one.
 
     Raises `Misuse` for arguments that contradict each other.
     """
@@ -120,6 +122,7 @@ class Server:
         typing: TypingOptions | None = None,
         busy: BusyOptions | None = None,
         key: str | None = None,
+        metrics: bool = False,
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
         paths: Sequence[str] = PATHS,
@@ -144,7 +147,8 @@ class Server:
         )
         self.sessions = Sessions(self.hub, may_subscribe=may_subscribe, read=read_session, topics_of=topics_of)
         self._proxies = networks(proxies)
-        self._side_door = SideDoor(self.hub, key, self.options.opening, tickets)
+        resources = Resources(self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics)
+        self._side_door = SideDoor(resources, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
         self._streams = 0
         self._leaving_within: float | None = None  # set by `drain`

@@ -257,9 +257,9 @@ async def test_a_close_code_that_cannot_be_sent_decides_nothing(autojump_clock):
 
 async def test_many_events_are_published_whole_or_not_at_all(autojump_clock):
     async with open_hub_and_client(options=HubOptions(inbox=10)) as (hub, client):
-        events = [(Event("e", {"n": n}), everyone(), must()) for n in range(100)]
+        events = [(Event("e", {"n": n}), everyone(), must(), ()) for n in range(100)]
         with pytest.raises(Misuse):
-            await hub.hub.publish_all([*events, (Event("hello"), everyone(), must())])
+            await hub.hub.publish_all([*events, (Event("hello"), everyone(), must(), ())])
         published = await hub.hub.publish_all(events)
         assert [each.offered for each in published] == [1] * 100
         assert [(await client.receive()).data["n"] for _ in range(100)] == list(range(100))

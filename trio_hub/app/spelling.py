@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from trio_hub.app.topics import check_topic
@@ -54,7 +54,7 @@ def target_of(spelled: Any, place: str) -> Target:
     raise RequestFailed(400, "bad_target", f"{_FORMS} - at `{place}`")
 
 
-def _targets(spelled: list[Any], place: str) -> list[Target]:
+def _targets(spelled: Iterable[Any], place: str) -> list[Target]:
     return [target_of(each, f"{place}[{number}]") for number, each in enumerate(spelled)]
 
 

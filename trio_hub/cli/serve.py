@@ -42,6 +42,7 @@ thrown away young, in cycles or not, goes as it always does."""
 @click.option("--origin", "origins", multiple=True, help="A page that may connect, as https://example.org.")
 @click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate chain (PEM).")
 @click.option("--cert-key", type=click.Path(exists=True, dir_okay=False), help="Its key, where it is not in there.")
+@click.option("--metrics", is_flag=True, help="Answer GET /metrics, for Prometheus; with --key to whoever has it.")
 @click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]))
 def serve(
     host: str,
@@ -53,6 +54,7 @@ def serve(
     origins: tuple[str, ...],
     cert: str | None,
     cert_key: str | None,
+    metrics: bool,
     log_level: str,
 ) -> None:
     """Serve topics to everybody who knows a token, or, without --tokens, to everybody on this machine.
@@ -71,7 +73,7 @@ def serve(
             raise click.UsageError(f"--origin is scheme and host, as https://example.org, not {origin}")
     if cert_key is not None and cert is None:
         raise click.UsageError("--cert-key is of use with --cert only")
-    server = topic_broker(_read_tokens(tokens), key=key, origins=origins, options=options)
+    server = topic_broker(_read_tokens(tokens), key=key, origins=origins, metrics=metrics, options=options)
     context = None
     if cert is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -192,12 +192,15 @@ class Hub:
             await self._wait_complete(receipt)
         return self._published(receipt)
 
-    async def publish_all(self, events: Sequence[tuple[Event, Target, Delivery]]) -> list[Published]:
+    async def publish_all(
+        self, events: Sequence[tuple[Event, Target, Delivery, Sequence[Editor | Edit]]]
+    ) -> list[Published]:
         """Publish several events in their order, none of them if one cannot be, and wait until all were offered.
 
+        Each is what `publish` takes: event, target, delivery, editors.
         Other publishes may come between them. If cancelled, the first of them were taken. Raises as `publish` does.
         """
-        publications = [self._publication(event, to, delivery, ()) for event, to, delivery in events]
+        publications = [self._publication(event, to, delivery, editors) for event, to, delivery, editors in events]
         receipts = [Receipt(Reach.OFFERED) for _ in publications]
         for publication, receipt in zip(publications, receipts, strict=True):
             publication.receipt = receipt
