@@ -45,15 +45,16 @@ class HTTPFault(Exception):
 class RequestHead:
     """One request's head. Header names are lower-case; a header that came twice is joined with commas.
 
-    `path` and `query_string` are the target's, `raw` is the head as it came, `rest` what came behind it.
+    `path` and `query_string` are the target's, `raw` is the head as it came, `rest` what came behind it. Its `repr`
+    tells no secrets: tickets stand in queries, tokens and cookies in headers.
     """
 
     method: str
-    target: str
+    target: str = attrs.field(repr=False)
     path: str
-    query_string: str
+    query_string: str = attrs.field(repr=False)
     version: str
-    headers: dict[str, str]
+    headers: dict[str, str] = attrs.field(repr=False)
     raw: bytes = attrs.field(repr=False)
     rest: bytes = attrs.field(repr=False)
 

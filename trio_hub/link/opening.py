@@ -222,7 +222,7 @@ class Address:
     host: str
     port: int
     tls: bool
-    resource: str
+    resource: str = attrs.field(repr=lambda resource: repr(resource.partition("?")[0]))  # tickets stand in queries
     authorization: str | None = attrs.field(default=None, repr=False)
 
     @classmethod
