@@ -24,6 +24,7 @@ FLOORS = {
     "hub": 5,
     "app": 6,
     "metrics": 6,
+    "tracing": 6,
     "resources": 7,
     "side_door": 8,
     "server": 9,

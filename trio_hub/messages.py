@@ -83,12 +83,16 @@ class Event:
 
 @attrs.frozen
 class Request:
-    """Something asked. `seq` is the asker's number for it, `deadline` the seconds it is worth waiting for."""
+    """Something asked. `seq` is the asker's number for it, `deadline` the seconds it is worth waiting for.
+
+    `traceparent` names what it is a part of, where the asker traces that (W3C Trace Context); it may be any text.
+    """
 
     seq: int
     action: str
     data: Any = None
     deadline: float | None = None
+    traceparent: str | None = None
 
 
 @attrs.frozen

@@ -15,6 +15,7 @@ import random
 import ssl
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -49,10 +50,14 @@ from trio_hub.messages import CloseCode, CloseReason, Event
 from trio_hub.options import HubOptions
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
+from trio_hub.peer.requests import Handler
 from trio_hub.resources import Resources
 from trio_hub.session import Credentials, Session
 from trio_hub.side_door import SideDoor
 from trio_hub.targets import Target
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
 
 __all__ = ["PATHS", "Server"]
 
@@ -103,7 +108,8 @@ class Server:
     `origins` are the pages that browsers may connect from, ``https://example.org`` each, or ``*`` for any; the server's
     own host always may. `proxies` are the networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. `key` opens
     ``POST /publish`` to back ends elsewhere. `metrics` says whether ``GET /metrics`` answers:
-    to anybody, or to whoever has the `key`, where there is one.
+    to anybody, or to whoever has the `key`, where there is one. `tracer` is OpenTelemetry's, and has publishes,
+    deliveries and requests traced.
 
     Raises `Misuse` for arguments that contradict each other.
     """
@@ -123,6 +129,7 @@ class Server:
         busy: BusyOptions | None = None,
         key: str | None = None,
         metrics: bool = False,
+        tracer: Tracer | None = None,
         origins: Sequence[str] = (),
         proxies: Sequence[str] = (),
         paths: Sequence[str] = PATHS,
@@ -132,7 +139,13 @@ class Server:
     ) -> None:
         self.options = options or HubOptions()
         router = router or Router()
-        self.hub = Hub(Answering(router, plugins), options=self.options, plugins=plugins, editors=editors)
+        handler: Handler = Answering(router, plugins)
+        tracing = None
+        if tracer is not None:
+            from trio_hub.tracing import TracedHandler, Traces
+
+            handler, tracing = TracedHandler(handler, tracer), Traces(tracer)
+        self.hub = Hub(handler, options=self.options, plugins=plugins, editors=editors, tracing=tracing)
         ways = [way for way in (None if tickets is None else tickets.authenticate, authenticate) if way is not None]
         self._guests_only = not ways
         self._authenticate = first_of(*ways) if ways else guests

@@ -15,8 +15,10 @@ import logging
 import math
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -47,7 +49,7 @@ from trio_hub.wire.bodies import Body, Tally
 from trio_hub.wire.codecs import let_go
 from trio_hub.wire.frames import close_frame
 
-__all__ = ["Hub"]
+__all__ = ["Hub", "Tracing"]
 
 log = logging.getLogger("trio_hub.hub")
 
@@ -57,11 +59,24 @@ _EVERYONE = everyone()
 _ACCEPTED = Published(Reach.ACCEPTED)
 
 
+class Tracing(Protocol):
+    """What follows publishes from their publishers to their recipients, where somebody wants to know."""
+
+    def publish(self, name: str) -> AbstractContextManager[Any]:
+        """Return what an event of this name is accepted in; what that yields is a cause for `deliver`."""
+        ...
+
+    def deliver(self, published: Sequence[Any]) -> AbstractContextManager[Any]:
+        """Return what events with these causes are offered in."""
+        ...
+
+
 class Hub:
     """Connections, and the task that tells them things. Run `run` in a nursery; `Server` does.
 
     `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here, `companions`
-    run beside the hub, `editors` are known by name. Raises `Misuse` for a plugin that is a class, and not an object.
+    run beside the hub, `editors` are known by name, `tracing` follows publishes. Raises `Misuse` for a plugin that is a
+    class, and not an object.
     """
 
     def __init__(
@@ -71,12 +86,14 @@ class Hub:
         options: HubOptions | None = None,
         plugins: Sequence[Plugin] = (),
         editors: Editors | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.options = options = options or HubOptions()
         for plugin in plugins:
             if isinstance(plugin, type):
                 raise Misuse(f"a plugin is an object; make one of {plugin.__name__}")
         self._editors = editors or Editors()
+        self._tracing = tracing
         self._tally = Tally()
         self._counts = Counts()
         self._heart = Heart(options.link)
@@ -214,7 +231,11 @@ class Hub:
     ) -> Published:
         """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
         publication = self._publication(event, to, delivery, editors)
-        self._inbox.put_nowait(publication)
+        if self._tracing is None:
+            self._inbox.put_nowait(publication)
+        else:
+            with self._tracing.publish(event.name) as publication.cause:
+                self._inbox.put_nowait(publication)
         self._counts.note_published(publication.name)
         return _ACCEPTED
 
@@ -251,7 +272,11 @@ class Hub:
         return body
 
     async def _put(self, publication: Publication) -> None:
-        await self._inbox.put(publication)
+        if self._tracing is None:
+            await self._inbox.put(publication)
+        else:
+            with self._tracing.publish(publication.name) as publication.cause:
+                await self._inbox.put(publication)
         self._counts.note_published(publication.name)
 
     async def _wait_complete(self, receipt: Receipt) -> None:
@@ -319,7 +344,11 @@ class Hub:
                 burst = self._inbox.next_burst(left)
                 left -= len(burst)
                 try:
-                    await self._offering.offer(burst, touched)
+                    if self._tracing is None:
+                        await self._offering.offer(burst, touched)
+                    else:
+                        with self._tracing.deliver([publication.cause for publication in burst]):
+                            await self._offering.offer(burst, touched)
                 except Exception:
                     self.roster.tell_gap(burst[0].target)  # nobody knows who has been offered it
                     raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import attrs
 import trio
@@ -19,7 +20,8 @@ __all__ = ["Inbox", "Publication"]
 
 @attrs.define(eq=False)
 class Publication:
-    """A publish of an event of this name. `receipt` is there only where somebody waits for what becomes of it."""
+    """A publish of an event of this name. `receipt` is there only where somebody waits for what becomes of it, `cause`
+    only where it is traced."""
 
     name: str
     body: Body
@@ -27,6 +29,7 @@ class Publication:
     editing: Editing | None = None
     receipt: Receipt | None = None
     offered: int = 0
+    cause: Any = None
 
     @property
     def is_plain(self) -> bool:

@@ -37,9 +37,11 @@ def as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) ->
         case Resumed(connection_id, next, requests, max_message):
             resumed = {"connection_id": connection_id, "next": next, "requests": requests}
             return {"resumed": resumed if max_message is None else {**resumed, "max_message": max_message}}
-        case Request(seq, action, data, deadline):
+        case Request(seq, action, data, deadline, traceparent):
             request = {"seq": seq, "action": action, "data": data}
-            return request if deadline is None else {**request, "deadline": round(deadline * 1000)}
+            if deadline is not None:
+                request["deadline"] = round(deadline * 1000)
+            return request if traceparent is None else {**request, "traceparent": traceparent}
         case Ack(number, None):
             return {"ack": number}
         case Ack(number, connection_id):
@@ -74,11 +76,14 @@ def _request(item: dict[str, Any]) -> Request | MalformedRequest:
     action, deadline = item.get("action"), item.get("deadline")
     if type(action) is not str or not action:
         return MalformedRequest(seq, "Expected non-empty `str` - at `$.action`")
+    traceparent = item.get("traceparent")
+    if type(traceparent) is not str:
+        traceparent = None  # of no importance to what is asked
     if deadline is None:
-        return Request(seq, action, item.get("data"))
+        return Request(seq, action, item.get("data"), None, traceparent)
     if type(deadline) not in (int, float) or not 0 <= deadline <= LARGEST_NUMBER:
         return MalformedRequest(seq, "Expected milliseconds >= 0 - at `$.deadline`")
-    return Request(seq, action, item.get("data"), deadline / 1000)
+    return Request(seq, action, item.get("data"), deadline / 1000, traceparent)
 
 
 def server_message(item: dict[str, Any]) -> FromServer:

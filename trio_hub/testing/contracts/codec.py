@@ -51,7 +51,7 @@ _data = st.recursive(
     max_leaves=10,
 )
 _deadlines = st.none() | st.integers(0, 10**10).map(lambda milliseconds: milliseconds / 1000)
-_requests = st.builds(Request, st.integers(1, _LARGEST), _names, _data, _deadlines)
+_requests = st.builds(Request, st.integers(1, _LARGEST), _names, _data, _deadlines, st.none() | _names)
 _failures = st.tuples(st.integers(400, 599), _names, st.text())
 _replies = st.builds(Reply, _numbers, _data) | st.builds(Reply, _numbers, error=_failures)
 _resumed = st.builds(Resumed, _names, _numbers, _numbers, st.none() | _numbers)
