@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
+
+from trio_hub.link.tasks import open_tasks
 
 __all__ = ["Companion", "accompany"]
 
@@ -18,26 +20,17 @@ class Companion(Protocol):
     async def __call__(self, *, task_status: trio.TaskStatus[None]) -> None: ...
 
 
-class _Ready:
-    """Passes on that a companion is ready, and knows it."""
-
-    def __init__(self, task_status: trio.TaskStatus[None]) -> None:
-        self._task_status = task_status
-        self.said = False
-
-    def started(self, value: Any = None) -> None:
-        self.said = True
-        self._task_status.started()
-
-
 async def accompany(companion: Companion, *, task_status: trio.TaskStatus[None]) -> None:
     """Run a companion. What it raises before it is ready is the hub's failure; later it is logged, and the hub goes on
     without it.
     """
-    ready = _Ready(task_status)
+    is_ready = False
     try:
-        await companion(task_status=ready)
+        async with open_tasks() as tasks:
+            await tasks.start(companion)
+            is_ready = True
+            task_status.started()
     except Exception:
-        if not ready.said:
+        if not is_ready:
             raise
         log.exception("%r has failed; the hub goes on without it", companion)
