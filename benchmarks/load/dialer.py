@@ -2,10 +2,11 @@
 
     python -m benchmarks.load.dialer PORT OPENING LINKS FLIGHT
 
-Answers, and then does ``open SECONDS`` (every link, up to its greeting), ``reset`` (lose them all at once), and, at a
-hub, ``resume EVENTS SECONDS``: open them again where each of them was, hear that it is resumed, and then exactly so
-many events. ``open`` and ``resume`` answer when they began and ended, and what they cost. ``check EVENTS`` looks at
-all that came on every link behind a resume, which is not done while time is measured.
+Answers, and then does ``open SECONDS`` (every link, up to its greeting), ``reset`` (lose them all at once) or
+``reset KEPT`` (all but the first so many), and, at a hub, ``resume EVENTS SECONDS``: open them again where each of them
+was, hear that it is resumed, and then exactly so many events. ``open`` and ``resume`` answer when they began and ended,
+and what they cost. ``check EVENTS`` looks at all that came on every link behind a resume, which is not done while time
+is measured. Where the opening's target has ``{number}`` in it, that is each link's own.
 """
 
 from __future__ import annotations
@@ -104,11 +105,16 @@ class Dialer:
                 continue
             raise Trouble("the server ended a link")
 
-    def reset(self) -> None:
-        """Lose every link."""
-        for link in self._links:
+    def reset(self, kept: int = 0) -> None:
+        """Lose every link, but the first so many."""
+        for link in self._links[kept:]:
             link.close()
-        self._links.clear()
+        del self._links[kept:]
+
+
+def numbered(head: bytes, number: int) -> bytes:
+    """Return a head with a number where it has a place for one."""
+    return head.replace(b"{number}", b"%d" % number)
 
 
 def is_greeted(greetings: int) -> Done:
@@ -146,7 +152,7 @@ def main() -> None:
     open_files()
     opening = opening_from(opening_word)
     dialer = Dialer(int(port), int(flight))
-    heads = [request_head(int(port), opening)] * int(links)
+    heads = [numbered(request_head(int(port), opening), number) for number in range(int(links))]
     ids: list[bytes] = []
     answer()
     while words := next_command():
@@ -154,16 +160,16 @@ def main() -> None:
         match words:
             case ["open", seconds]:
                 dialer.open(heads, is_greeted(opening.greetings), float(seconds))
-            case ["reset"]:
+            case ["reset", *kept]:
                 ids = [found[1] if (found := id_in(said)) else b"" for said in dialer.said]
-                dialer.reset()
+                dialer.reset(*map(int, kept))
             case ["check", events]:
                 dialer.hear_rest()
                 for id, said in zip(ids, dialer.said, strict=True):
                     check_resumed(said.partition(HEAD_END)[2], id.decode(), int(events))
             case ["resume", events, seconds]:
                 there = [f"&connection_id={id.decode()}&sequence_number=1" for id in ids]
-                again = [request_head(int(port), opening, query) for query in there]
+                again = [numbered(request_head(int(port), opening, query), at) for at, query in enumerate(there)]
                 cpu, begun = time.process_time(), time.monotonic()
                 dialer.open(again, has_resumed(int(events)), float(seconds))
         answer(begun=begun, ended=time.monotonic(), cpu=time.process_time() - cpu)

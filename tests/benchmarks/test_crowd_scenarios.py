@@ -1,4 +1,4 @@
-"""The scenarios of crowds, cuts and compression, as small as they can be: figures are complete, and counts exact."""
+"""The scenarios of crowds, presence, cuts and compression, as small as can be: figures are complete, counts exact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from benchmarks import index
-from benchmarks.scenarios import compression, cuts, topic
+from benchmarks.load.raw import Trouble
+from benchmarks.load.watcher import check_users
+from benchmarks.scenarios import compression, cuts, presence, topic
 from benchmarks.settings import Settings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loads need epoll")
@@ -31,6 +33,39 @@ def test_a_topic_in_a_crowd_is_measured(monkeypatch: pytest.MonkeyPatch) -> None
     assert len(figures["index_us"]) == 2
     assert len(report.tables) == 3
     assert all(owed.met is not None for owed in report.owed)
+
+
+def test_presence_is_measured_and_the_list_is_right() -> None:
+    report = presence.run(TINY)
+    figures: Any = json.loads(json.dumps(report.figures))
+    assert figures["users"] == 40
+    without, with_it = (figures["servers"][name]["rounds"] for name in ("without presence", "with presence"))
+    assert [(each["users"], each["events"]) for each in without] == [(40, 0)]
+    [round] = with_it
+    assert round["users"] == 40
+    assert 3 <= round["events"] <= 12, "all come, half go, all are gone: each is told at once, or in a few looks"
+    assert figures["ratio"] > 0
+    costs, right = report.owed
+    assert costs.met is not None
+    assert (right.measured, right.met) == ("right", True)
+
+
+def users_to(count: int) -> dict[str, str]:
+    return {f"user-{number}": "online" for number in range(count)}
+
+
+def test_a_list_is_right_when_it_is_exactly_who_is_there() -> None:
+    check_users(users_to(3), 3)
+    check_users({}, 0)
+    for wrong in (users_to(2), users_to(4), {}, users_to(2) | {"watcher": "online"}, users_to(3) | {"user-1": "away"}):
+        with pytest.raises(Trouble, match="list"):
+            check_users(wrong, 3)
+
+
+def test_a_wrong_list_is_a_scenario_that_fails() -> None:
+    cost, right = presence.owed_of(40, {presence.WITHOUT.name: [], presence.WITH.name: "failed: 1 missing"}, None, None)
+    assert (cost.met, right.met) == (None, False)
+    assert right.measured == "failed: 1 missing"
 
 
 def test_nothing_is_lost_by_our_clients_when_they_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:

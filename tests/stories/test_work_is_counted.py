@@ -1,6 +1,6 @@
 """What makes it quick is counted, not timed: a lost optimisation fails a test, on the slowest machine as well.
 
-On real sockets: only those can be written to without waiting.
+System calls are counted on real sockets: only those can be written to without waiting.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_hub import Event, Reach, Router, Server, open_link, topic
+from trio_hub import Event, PresenceOptions, Reach, Router, Server, Session, open_link, topic
+from trio_hub.testing import open_world
 
 SPELLINGS = [None, "trio-hub.v1.json", "trio-hub.v1.cbor"]
 
@@ -106,3 +107,32 @@ async def test_an_idle_connection_is_one_task_and_no_channel():
         await wait_all_tasks_blocked()
         assert len(connection._tasks.child_tasks) == 0, "the task that lives it is all there is"
         assert connection.writer._rest is None
+
+
+async def by_name(credentials) -> Session | None:
+    return None if credentials.token is None else Session(credentials.token)
+
+
+@pytest.mark.parametrize("watchers", [0, 1, 30])
+async def test_all_that_changes_between_two_looks_is_one_event_however_many_watch(watchers, autojump_clock):
+    server = Server(authenticate=by_name, presence=PresenceOptions(grace=10, every=0.5))
+    async with open_world(server) as world, AsyncExitStack() as stack:
+
+        async def published_within(seconds):
+            before = server.hub.statistics().published
+            await trio.sleep(seconds)
+            await wait_all_tasks_blocked()
+            return server.hub.statistics().published - before
+
+        for n in range(watchers):
+            watcher = await stack.enter_async_context(world.open_client(token=f"watcher{n}"))
+            await watcher.request("watch", {"topic": "town"})
+        await trio.sleep(5)
+        looks = int(watchers > 0)
+        async with AsyncExitStack() as crowd:
+            for n in range(50):
+                client = world.open_client(token=f"user{n}", topics=["town"])
+                await crowd.enter_async_context(client)
+            assert await published_within(1) == looks, "they have come"
+            assert await published_within(60) == 0
+        assert await published_within(60) == looks, "they have gone"
