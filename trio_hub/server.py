@@ -179,7 +179,8 @@ class Server:
             add_typing(router, self.typing, may_subscribe=may_subscribe)
         add_ping(router)
         add_topics(router, self.hub, may_subscribe=may_subscribe, may_publish=may_publish)
-        router.action(CHALLENGE)(again(self._authenticate, self._renew))
+        renewal = again(self._authenticate, self.sessions.renew, self.options.authenticate_within)
+        router.action(CHALLENGE, ordered=True)(renewal)
 
     async def publish(
         self,
@@ -202,10 +203,6 @@ class Server:
         for each in (self.presence, self.typing):
             if each is not None:
                 each.is_paused = is_busy
-
-    def _renew(self, connection: Connection, session: Session) -> None:
-        self.hub.roster.renew(connection, session)
-        self.sessions.settle(connection)
 
     # -- listening
 

@@ -12,6 +12,18 @@ import attrs
 __all__ = ["Credentials", "Session"]
 
 
+def _is_sayable(session: Session, attribute: attrs.Attribute[str], user: str) -> None:
+    """Refuse a name that nobody can have, or that cannot be said in any message."""
+    if not user:
+        raise ValueError("a user has a name")
+    user.encode()  # not so with half of a surrogate pair, which JSON may hold
+
+
+def _is_mapping(session: Session, attribute: attrs.Attribute[Mapping[str, Any]], claims: Mapping[str, Any]) -> None:
+    if not isinstance(claims, Mapping):
+        raise TypeError(f"claims are a mapping, not {type(claims).__name__}")
+
+
 @attrs.frozen
 class Session:
     """Who a connection belongs to: the user's id, and whatever else the application knows (`claims`).
@@ -21,8 +33,8 @@ class Session:
     connections are closed with 4502. `extended` says that each request of theirs starts that time anew.
     """
 
-    user: str = attrs.field(validator=attrs.validators.instance_of(str))
-    claims: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    user: str = attrs.field(validator=[attrs.validators.instance_of(str), _is_sayable])
+    claims: Mapping[str, Any] = attrs.field(factory=dict, validator=_is_mapping, repr=False)
     id: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
     lasts: float = attrs.field(default=math.inf, validator=attrs.validators.gt(0))
     extended: bool = False

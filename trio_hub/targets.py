@@ -41,6 +41,9 @@ class Target:
         if self.kind in _NAMED:
             if not (isinstance(self.name, str) and self.name):
                 raise Misuse(f"a {self.kind} has a name, which is not {self.name!r}")
+            for value in self.values:
+                if not isinstance(value, str | int | float | None):
+                    raise Misuse(f"a claim is compared with text, numbers and the like, not with {value!r:.100}")
         elif self.kind in _COMPOSED:
             for part in self.parts:
                 if not isinstance(part, Target):
@@ -77,6 +80,10 @@ class Target:
             case "all":
                 return next((public for part in self.parts if (public := part.public())), {})
         return {}
+
+    def is_of(self, kind: str) -> bool:
+        """Whether this kind is among what the target is composed of."""
+        return self.kind == kind or any(part.is_of(kind) for part in self.parts)
 
     def renamed(self, current: Callable[[str], str]) -> Target:
         """Return the same target, with `current` of each connection's id in place of that."""
@@ -153,4 +160,4 @@ def meets_claim(claims: Mapping[str, object], target: Target) -> bool:
     found = claims[target.name]
     if isinstance(found, list | tuple | set | frozenset):
         return any(value in found for value in target.values)
-    return found in target.values
+    return any(found == value for value in target.values)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from trio_hub import Edit, Editors, Event, Misuse, Server, Session, claim, everyone, sensitive, topic
+from trio_hub import Edit, Editors, Event, Misuse, Server, Session, claim, connection, everyone, sensitive, topic
 from trio_hub.testing import open_world
 
 
 @attrs.frozen
 class Mentioned:
     users: set[str]
+
+
+@attrs.frozen
+class Person:
+    name: str
+    email: str
 
 
 editors = Editors()
@@ -87,6 +93,9 @@ async def test_what_is_sensitive_is_for_some_alone(world, autojump_clock):
         whole = {"name": "ann", "email": "ann@example.org"}
         only = sensitive("email", "phone", only_for=claim("role", "editor"))
         await world.server.publish(Event("user", whole), to=everyone(), editors=[only])
-        await world.server.publish(Event("list", [1]), to=everyone(), editors=[only])
-        assert [(await editor.receive()).data for _ in range(2)] == [whole, [1]]
-        assert [(await reader.receive()).data for _ in range(2)] == [{"name": "ann"}, [1]]
+        await world.server.publish(Event("list", [whole]), to=everyone(), editors=[only])
+        await world.server.publish(Event("person", Person("ann", "ann@example.org")), to=everyone(), editors=[only])
+        assert [(await editor.receive()).data for _ in range(3)] == [whole, [whole], whole]
+        assert [(await reader.receive()).data for _ in range(2)] == [{"name": "ann"}] * 2
+    with pytest.raises(Misuse, match="session"):
+        sensitive("email", only_for=everyone() - connection("x"))

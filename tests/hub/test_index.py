@@ -18,7 +18,7 @@ class Member:
     id: str
     user: str
     topics: set = attrs.field(factory=set)
-    session: Session = attrs.field(default=Session(""))
+    session: Session = attrs.field(default=Session("nobody"))
 
 
 def test_targets_select_whom_they_name():

@@ -25,6 +25,7 @@ __all__ = ["CHALLENGE", "again", "challenge"]
 CHALLENGE = "authentication_challenge"
 
 _NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
+_LATER = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 5}')
 _UNKNOWN = RequestFailed(401, "not_authenticated", "the token is not known")
 _TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
 
@@ -58,6 +59,7 @@ async def challenge(
                             link.hold_back([*behind, *messages[place + 1 :]])
                         return session
                     _refuse(link, codec, part)
+                    await link.writer.wait_for_room()  # who does not read our replies gets to ask no more
             link.writer.flush()
     link.end(_TOO_LATE)
     return None
@@ -72,14 +74,14 @@ async def _try(
         _answer(link, codec, Reply(request.seq, None, (400, "bad_request", str(error))))
         link.end(_NOT_AUTHENTICATED)
         return None
-    failure = _UNKNOWN
+    session, failure = None, _UNKNOWN
     try:
         session = await authenticate(attrs.evolve(credentials, token=token))
     except RequestFailed as refused:
-        session, failure = None, refused
+        failure = refused
     if session is None:
         _answer(link, codec, Reply(request.seq, None, (failure.status, failure.id, failure.message)))
-        link.end(_NOT_AUTHENTICATED)
+        link.end(_LATER if failure.status >= 500 or failure.status == 429 else _NOT_AUTHENTICATED)
         return None
     _answer(link, codec, Reply(request.seq))
     return session
@@ -107,17 +109,20 @@ def _answer(link: Link, codec: Codec, reply: Reply) -> None:
 
 
 def again(
-    authenticate: Authenticate, renew: Callable[[Connection, Session], None]
+    authenticate: Authenticate, renew: Callable[[Connection, Session, float], None], within: float
 ) -> Callable[[Connection, Challenge], Awaitable[None]]:
-    """Return the handler of challenges on a link that is authenticated already: a session is renewed, by `renew`.
-
-    The user stays who they are.
+    """Return the handler of challenges on a link that is authenticated already: a session is renewed, by `renew`, which
+    is told when that was asked for. The user stays who they are. `authenticate` has so many seconds.
     """
 
     async def handle(connection: Connection, data: Challenge) -> None:
-        session = await authenticate(Credentials(data.token))
+        since, session = trio.current_time(), None
+        with trio.move_on_after(within) as waiting:
+            session = await authenticate(Credentials(data.token, address=connection.address or ""))
+        if waiting.cancelled_caught:
+            raise RequestFailed(503, "busy", "nobody can say who you are at the moment")
         if session is None or session.user != connection.user:
             raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
-        renew(connection, session)
+        renew(connection, session, since)
 
     return handle

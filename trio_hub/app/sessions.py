@@ -45,13 +45,14 @@ class Sessions:
         may_subscribe: MaySubscribe,
         read: ReadSession | None = None,
         topics_of: TopicsOf = no_topics,
-        forget_after: float = 60.0,
     ) -> None:
         self._hub = hub
         self._may_subscribe = may_subscribe
         self._read = read
         self._topics_of = topics_of
-        self._forget_after = forget_after
+        options = hub.options
+        self._read_within = options.authenticate_within
+        self._forget_after = options.opening.deadline + 2 * options.authenticate_within  # who was on the way in is in
         self._revoked: deque[tuple[float, Target]] = deque()
 
     # -- coming in
@@ -62,6 +63,14 @@ class Sessions:
         return any(when >= since and is_for(target, candidate) for when, target in self._revoked)
 
     # -- changing
+
+    def renew(self, connection: Connection, session: Session, since: float) -> None:
+        """Have a connection go on with this session, which was looked up since then, unless it was revoked meanwhile."""
+        if self.is_revoked(session, since):
+            connection.end(_REVOKED)
+            return
+        self._hub.roster.renew(connection, session)
+        self.settle(connection)
 
     def revoke(self, of: Target) -> int:
         """Close every connection whose session this target selects, with 4501; return how many there were.
@@ -88,10 +97,13 @@ class Sessions:
         for connection in self._hub.connections(of):
             old = connection.session
             key: Hashable = (old.user, old.id) if old.id else connection
+            since = trio.current_time()
             try:
                 if key not in read:
-                    read[key] = old if self._read is None else await self._read(old)
-                self._go_on(connection, old, read[key])
+                    with trio.fail_after(self._read_within):
+                        read[key] = old if self._read is None else await self._read(old)
+                new = read[key]
+                self._go_on(connection, old, None if new is None or self.is_revoked(new, since) else new)
             except Exception:
                 log.exception("a session cannot be read anew; its connection is closed")
                 connection.end(_UNREADABLE)
