@@ -31,6 +31,7 @@ class Member:
     id: str
     user: str
     topics: set[str] = attrs.field(factory=set)
+    topics_beside: set[str] = attrs.field(factory=set)
 
 
 IndexCosts = dict[int, dict[str, float]]

@@ -52,6 +52,7 @@ def test_connection_ids_are_renamed_wherever_they_stand():
         lambda: Target("planet", "mars"),
         lambda: topic(""),
         lambda: claim("", "x"),
+        lambda: claim("roles", ["x"]),
         lambda: topic("a") | "b",
         lambda: topic("a") - None,
         lambda: all_of(),

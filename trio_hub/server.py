@@ -15,6 +15,7 @@ import random
 import ssl
 from collections.abc import Sequence
 from functools import partial
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
 
 import attrs
@@ -137,6 +138,9 @@ class Server:
         editors: Editors | None = None,
         options: HubOptions | None = None,
     ) -> None:
+        for rule in (may_subscribe, may_publish, topics_of):
+            if iscoroutinefunction(rule):
+                raise Misuse(f"{rule!r} is a plain function: what it would return here is a yes to everything")
         self.options = options or HubOptions()
         router = router or Router()
         handler: Handler = Answering(router, plugins)
@@ -321,7 +325,8 @@ class Server:
         handed_over = False
         try:
             if session is None:
-                session = await self._challenge(arrival)
+                with self.hub.roster.counting_stranger(arrival.shown.address):
+                    session = await self._challenge(arrival)
                 topics = [] if session is None else self._entry.topics(session, wish)
             if session is not None and self.sessions.is_revoked(session, arrival.since):
                 link.end(CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked"))

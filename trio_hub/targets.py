@@ -153,6 +153,24 @@ def _composed(kind: str, targets: tuple[Target, ...]) -> Target:
     return parts[0] if len(parts) == 1 else Target(kind, parts=tuple(parts))
 
 
+_MARK: Final = "\x1e"  # unprintable: no name that clients may say has it
+
+
+def beside(kind: str, name: str) -> str:
+    """Return the topic beside this one that is for those who hear of one kind of thing in it."""
+    return f"{_MARK}{kind}{_MARK}{name}"
+
+
+def is_beside(name: str) -> bool:
+    """Whether a topic is one that stands beside another."""
+    return name.startswith(_MARK)
+
+
+def plain(name: str) -> str:
+    """Return the topic that this one stands beside; any other one itself."""
+    return name.rpartition(_MARK)[2]
+
+
 def meets_claim(claims: Mapping[str, object], target: Target) -> bool:
     """Whether a session with these claims is one that this `claim` is about."""
     if target.name not in claims:

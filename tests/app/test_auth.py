@@ -141,6 +141,39 @@ async def test_where_any_page_may_connect_cookies_are_not_shown(autojump_clock):
         assert shown[1].cookies == {"sid": "c"}
 
 
+@pytest.mark.parametrize("origin", ["https://example.org/", "example.org", "null", ""])
+def test_what_is_no_origin_is_said_at_the_start(origin):
+    with pytest.raises(Misuse, match="origin"):
+        Server(origins=[origin])
+
+
+def test_rules_are_plain_functions():
+    async def may(session, name, event=None):
+        return False
+
+    for rule in ("may_subscribe", "may_publish", "topics_of"):
+        with pytest.raises(Misuse, match="plain function"):
+            Server(**{rule: may})
+
+
+@pytest.mark.parametrize("answer", ["ann", True, {"user": "ann"}])
+async def test_what_is_no_session_lets_nobody_in(answer, autojump_clock, caplog):
+    async def authenticate(credentials):
+        return answer
+
+    async with open_world(authenticate=authenticate) as world:
+        with pytest.raises(Refused, match="500"):
+            async with world.open_link():
+                pass
+    assert "returns a Session" in caplog.text
+
+
+@pytest.mark.parametrize(("user", "claims"), [("", {}), (None, {}), ("\ud800", {}), ("ann", None)])
+def test_what_no_session_can_be(user, claims):
+    with pytest.raises((TypeError, ValueError)):
+        Session(user, claims)
+
+
 async def test_nothing_secret_is_shown_in_a_repr():
     credentials = Credentials("t0ken", {**basic("ann:passw0rd"), "cookie": "sid=c00kie"}, {"ticket": ["t1cket"]})
     session = Session("ann", {"email": "private"})

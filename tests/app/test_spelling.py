@@ -58,6 +58,7 @@ def deep(levels: int) -> object:
         ({"any": ["everyone", {"all": [{"topic": "x"}, {"topic": ""}]}]}, "$.to.any[1].all[1]"),
         ({"minus": [{"topic": "x"}, {"topic": "\n"}]}, "$.to.minus[1].topic"),
         (deep(200), "`$.to"),
+        (deep(400), "`$.to"),
     ],
 )
 def test_what_means_nothing_is_refused_with_its_place(spelled, place):

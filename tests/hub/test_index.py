@@ -18,6 +18,7 @@ class Member:
     id: str
     user: str
     topics: set = attrs.field(factory=set)
+    topics_beside: set = attrs.field(factory=set)
     session: Session = attrs.field(default=Session("nobody"))
 
 

@@ -111,6 +111,48 @@ async def test_a_flood_of_pings_ends_the_link_and_not_the_connection(autojump_cl
         assert last == Frame.close(CloseCode.POLICY, "too many control frames")
 
 
+async def test_malformed_requests_are_requests_too(autojump_clock):
+    async with (
+        open_world(limited(requests=Rate(1))) as world,
+        world.open_link(headers={"Authorization": "Bearer ann"}) as link,
+    ):
+        await anext(link)
+        for seq in range(1, 4):
+            await link.send(json.dumps({"seq": seq, "action": 5}))
+        statuses = [json.loads(await anext(link))["error"]["status_code"] for _ in range(3)]
+        assert statuses == [400, 429, 429]
+
+
+async def test_bytes_are_counted_and_not_characters(autojump_clock):
+    async with open_world(limited(requests_size=Rate(1000))) as world, world.open_client(token="ann") as client:
+        await client.request("ping", {"pad": "\N{GRINNING FACE}" * 500})
+        with pytest.raises(RequestFailed, match="429"):
+            await client.request("ping")
+
+
+async def test_a_stranger_who_reads_nothing_gets_to_ask_no_more(autojump_clock):
+    """Before the challenge, too, replies do not pile up."""
+    options = HubOptions(link=LinkOptions(owed_size=1000), authenticate_within=60)
+    server = Server(authenticate=by_name, options=options)
+    async with open_world(server) as world, world.open_link() as link:
+        cable_is_full = False
+        with trio.move_on_after(30):
+            for seq in range(1, 100_000):
+                await link.send(json.dumps({"seq": seq, "action": "ping"}))
+            cable_is_full = True
+        assert not cable_is_full
+
+
+async def test_links_that_are_asked_who_they_are_take_places(autojump_clock):
+    async with open_world(limited(connections=2)) as world:
+        async with world.open_link(), world.open_link():
+            await wait_all_tasks_blocked()
+            assert (await refused(world)).status == 503
+        await trio.sleep(1)
+        async with world.open_link():
+            pass
+
+
 # -- arriving
 
 

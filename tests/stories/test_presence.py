@@ -230,6 +230,9 @@ async def test_mattermosts_clients_ask_in_their_own_words(autojump_clock):
     ):
         await passes()
         assert await ann.request("get_statuses") == {"ann": "online", "bob": "online"}
+        async with world.open_client(token="stranger") as stranger:  # who is in no topic with them
+            statuses = await stranger.request("get_statuses_by_ids", {"user_ids": ["ann", "stranger"]})
+            assert statuses == {"ann": "offline", "stranger": "online"}
         await ann.request("user_update_active_status", {"user_is_active": False, "manual": True})
         asked = {"user_ids": ["ann", "bob", "eve"]}
         statuses = {"ann": "away", "bob": "online", "eve": "offline"}
@@ -260,12 +263,41 @@ async def test_online_cannot_be_set(autojump_clock):
             world.server.presence.set_status("ann", Status.ONLINE)
 
 
-async def test_what_is_remembered_of_users_is_bounded(autojump_clock):
-    async with open_world(server_with(PresenceOptions(remembered=3))) as world:
+async def test_what_is_remembered_of_users_is_bounded_and_who_is_here_is_not_forgotten(autojump_clock):
+    async with (
+        open_world(server_with(PresenceOptions(remembered=3))) as world,
+        world.open_client(token="ann") as ann,
+    ):
         presence = world.server.presence
+        await ann.request("set_status", {"status": "offline"})
         for n in range(10):
             presence.set_status(f"user{n}", Status.DND, lasts=math.inf)
         assert len(presence._by_hand) == 3
+        assert presence.status("ann") is Status.OFFLINE
+
+
+async def test_a_busy_server_still_knows_who_is_here(autojump_clock):
+    async with open_world(server_with(options=HubOptions(window=20))) as world:
+        async with world.open_client(token="ann", topics=["town"]):
+            await passes()
+            world.server.busy.set(1000)
+        await passes(GRACE)
+        assert world.server.presence.status("ann") is Status.OFFLINE
+
+
+async def test_topics_beside_a_topic_are_nobodys_business(autojump_clock):
+    async with (
+        open_world(server_with(typing=TypingOptions())) as world,
+        world.open_client(token="ann", topics=["town"]) as ann,
+    ):
+        await ann.request("watch", {"topic": "town"})
+        await ann.request("set_open", {"topic": "town"})
+        (connection,) = world.server.hub.connections()
+        assert connection.topics == {"town"}
+        for action in ("subscribe", "unsubscribe", "user_typing"):
+            name = "\x1eopen\x1etown"
+            with pytest.raises(RequestFailed, match=r"40[03]"):
+                await ann.request(action, {"topic": name, "channel_id": name})
 
 
 # -- any story

@@ -15,6 +15,7 @@ from trio_hub import (
     Event,
     HubOptions,
     RequestFailed,
+    Router,
     Server,
     Session,
     claim,
@@ -190,6 +191,62 @@ async def test_who_is_on_the_way_in_is_turned_away(autojump_clock):
         users.delay = 0
         async with world.open_client(token="t"):  # who comes later is a matter of `authenticate`
             assert server.hub.connections()
+
+
+async def test_a_renewal_under_way_does_not_outlive_a_revocation(autojump_clock):
+    users = Users({"first": Session("ann", id="s1"), "second": Session("ann", id="s2")})
+    server = server_for(users)
+    async with open_world(server) as world, world.open_client(token="first") as client, trio.open_nursery() as tasks:
+
+        async def renew() -> None:
+            with pytest.raises(Closed):
+                await client.authenticate("second")
+
+        users.delay = 2
+        tasks.start_soon(renew)
+        await trio.sleep(1)
+        assert server.sessions.revoke(session("s2")) == 0
+        assert await ended(client) == CloseCode.SESSION_REVOKED
+        assert server.hub.connections() == []
+        assert server.sessions.revoke(session("s2")) == 0
+
+
+async def test_nothing_behind_a_revocation_is_carried_out(autojump_clock):
+    done = []
+    router = Router()
+
+    @router.action("logout")
+    def logout(connection, data) -> None:
+        server.sessions.revoke(user("ann"))
+
+    @router.action("do")
+    def do(connection, data) -> None:
+        done.append(data)
+
+    server = Server(router, authenticate=Users({"t": Session("ann")}).authenticate)
+    async with (
+        open_world(server) as world,
+        world.open_link(subprotocols=["trio-hub.v1.json"], headers={"Authorization": "Bearer t"}) as link,
+    ):
+        await anext(link)
+        await link.send(json.dumps([{"seq": 1, "action": "logout"}, {"seq": 2, "action": "do"}]))
+        async for _ in link:
+            pass
+        assert link.closed.code == CloseCode.SESSION_REVOKED
+        assert done == []
+
+
+async def test_who_cannot_be_asked_about_in_band_comes_back_later(autojump_clock):
+    async def authenticate(credentials) -> Session | None:
+        if credentials.token is None:
+            return None
+        raise RequestFailed(503, "later", "the database is gone")
+
+    async with open_world(authenticate=authenticate) as world, world.open_link() as link:
+        await link.send(json.dumps({"seq": 1, "action": "authentication_challenge", "data": {"token": "t"}}))
+        assert json.loads(await anext(link))["error"]["status_code"] == 503
+        assert [message async for message in link] == []
+        assert link.closed.code == CloseCode.TRY_AGAIN
 
 
 # -- change

@@ -21,6 +21,7 @@ __all__ = [
     "by_cookie",
     "by_password",
     "by_token",
+    "checked",
     "first_of",
     "guests",
     "known_tokens",
@@ -115,6 +116,13 @@ def first_of(*ways: Authenticate) -> Authenticate:
     if any(map(reads_cookies, ways)):
         _readers.add(authenticate)
     return authenticate
+
+
+def checked(session: Session | None) -> Session | None:
+    """Return what an `authenticate` has returned. Raises `TypeError` where that is no session."""
+    if session is not None and not isinstance(session, Session):
+        raise TypeError(f"`authenticate` returns a Session or None, not {type(session).__name__}")
+    return session
 
 
 def reads_cookies(authenticate: Authenticate) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -12,7 +13,9 @@ import trio
 from trio_hub.errors import Misuse
 from trio_hub.link.heads import RequestHead
 
-__all__ = ["Network", "address_of", "host_of", "is_loopback", "networks", "peer_of", "speaks_for_itself"]
+__all__ = ["Network", "address_of", "host_of", "is_loopback", "is_origin", "networks", "peer_of", "speaks_for_itself"]
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+").fullmatch
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -46,11 +49,11 @@ def address_of(peer: str | None, head: RequestHead, proxies: Sequence[Network] =
     A proxy among `proxies` is believed whom it calls for: the last address of ``X-Forwarded-For`` that is not such a
     proxy's itself. Whatever stands before that, anybody may have written.
     """
-    address = peer or ""
+    address = _canonical(peer or "")
     said = [each.strip() for each in head.headers.get("x-forwarded-for", "").split(",")]
     while said and _is_in(address, proxies):
-        before = said.pop()
-        if not _is_address(before):
+        before = _canonical(said.pop())
+        if not before:
             break
         address = before
     return address
@@ -64,6 +67,10 @@ def speaks_for_itself(peer: str | None, head: RequestHead) -> bool:
     if not peer:
         return peer is not None
     return is_loopback(peer) and is_loopback(_hostname(head.headers.get("host", "")))
+
+
+is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+").fullmatch
+"""Whether this is an origin, as browsers say it: scheme, host, and a port where that is not the scheme's own."""
 
 
 def host_of(origin: str) -> str | None:
@@ -85,20 +92,21 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def _is_address(text: str) -> bool:
+def _canonical(text: str) -> str:
+    """Return an address in the one form that it has, without a port, IPv4 as such; empty for what is none."""
+    with_port = _WITH_PORT(text)
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else text)
     except ValueError:
-        return False
-    return True
+        return ""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _is_in(address: str, trusted: Sequence[Network]) -> bool:
     if not (trusted and address):
         return False
     here = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(here, ipaddress.IPv6Address) and here.ipv4_mapped is not None:
-        here = here.ipv4_mapped
     return any(here in network for network in trusted if network.version == here.version)
 
 

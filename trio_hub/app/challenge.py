@@ -12,7 +12,7 @@ import attrs
 import msgspec
 import trio
 
-from trio_hub.app.auth import Authenticate
+from trio_hub.app.auth import Authenticate, checked
 from trio_hub.errors import RequestFailed
 from trio_hub.link.link import Link
 from trio_hub.messages import CloseCode, CloseReason, MalformedRequest, Reply, Request
@@ -76,7 +76,7 @@ async def _try(
         return None
     session, failure = None, _UNKNOWN
     try:
-        session = await authenticate(attrs.evolve(credentials, token=token))
+        session = checked(await authenticate(attrs.evolve(credentials, token=token)))
     except RequestFailed as refused:
         failure = refused
     if session is None:
@@ -118,7 +118,7 @@ def again(
     async def handle(connection: Connection, data: Challenge) -> None:
         since, session = trio.current_time(), None
         with trio.move_on_after(within) as waiting:
-            session = await authenticate(Credentials(data.token, address=connection.address or ""))
+            session = checked(await authenticate(Credentials(data.token, address=connection.address or "")))
         if waiting.cancelled_caught:
             raise RequestFailed(503, "busy", "nobody can say who you are at the moment")
         if session is None or session.user != connection.user:

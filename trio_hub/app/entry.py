@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import attrs
 
-from trio_hub.app.auth import Authenticate, reads_cookies
-from trio_hub.app.callers import host_of
-from trio_hub.app.sessions import TopicsOf
+from trio_hub.app.auth import Authenticate, checked, reads_cookies
+from trio_hub.app.callers import host_of, is_origin
+from trio_hub.app.sessions import TopicsOf, own_topics
 from trio_hub.app.topics import MaySubscribe, check_topic
 from trio_hub.errors import Misuse, RequestFailed
 from trio_hub.hub.greeting import is_connection_id
@@ -59,6 +59,9 @@ class Entry:
     ) -> None:
         self._roster = roster
         self._options = options
+        for origin in origins:
+            if origin != _ANY_PAGE and not is_origin(origin):
+                raise Misuse(f"an origin is https://example.org, with a port if need be, and not {origin!r}")
         if _ANY_PAGE in origins and reads_cookies(authenticate):
             raise Misuse("browsers send cookies for every page: with these, say which pages may connect")
         self._authenticate = authenticate
@@ -87,12 +90,12 @@ class Entry:
         return origin in self._origins or host_of(origin) == host
 
     def credentials(self, head: RequestHead, address: str) -> Credentials:
-        """Return what is shown in this head. Where any page may connect, cookies are not: it was not the page that
-        showed them.
+        """Return what is shown in this head. Where any page may connect, cookies and Basic credentials are not:
+        browsers send them by themselves, whatever page it is that asks.
         """
         headers: Mapping[str, str] = head.headers
         if _ANY_PAGE in self._origins:
-            headers = {name: value for name, value in headers.items() if name != "cookie"}
+            headers = {name: value for name, value in headers.items() if not _is_sent_by_itself(name, value)}
         return Credentials(head.bearer, headers, head.query, address)
 
     async def session(self, credentials: Credentials) -> Session | None:
@@ -101,9 +104,10 @@ class Entry:
         Raises `HTTPFault` for a token that is no good, and where the application fails. The deadline is the caller's.
         """
         try:
-            session = await self._authenticate(credentials)
+            session = checked(await self._authenticate(credentials))
         except RequestFailed as failure:
-            raise HTTPFault(failure.status, failure.message) from failure
+            status = failure.status if 400 <= failure.status <= 599 else 500
+            raise HTTPFault(status, failure.message) from failure
         except Exception as error:
             log.exception("`authenticate` failed")
             raise HTTPFault(500, "Nobody can say who you are at the moment") from error
@@ -118,7 +122,7 @@ class Entry:
         """
         try:
             refused = [name for name in wish.topics if not self._may_subscribe(session, name)]
-            topics = list(dict.fromkeys([*self._topics_of(session), *wish.topics]))
+            topics = list(dict.fromkeys([*own_topics(self._topics_of, session), *wish.topics]))
         except Exception as error:
             log.exception("`may_subscribe` or `topics_of` failed")
             raise HTTPFault(500, "Nobody can say what you may hear at the moment") from error
@@ -127,6 +131,11 @@ class Entry:
         if len(topics) > self._options.topics:
             raise HTTPFault(400, f"A connection may subscribe to {self._options.topics} topics")
         return topics
+
+
+def _is_sent_by_itself(name: str, value: str) -> bool:
+    """Whether browsers send this header whatever page it is that asks."""
+    return name == "cookie" or (name == "authorization" and value.lower().startswith("basic"))
 
 
 def _resume_wish(query: dict[str, list[str]]) -> tuple[str, int] | None:

@@ -85,7 +85,11 @@ def jwt_tokens(
             return None
         lasts = rules.lasts(payload)
         whose: Session | None = await _awaited(session(payload))
-        return None if whose is None else attrs.evolve(whose, lasts=min(whose.lasts, lasts))
+        return (
+            None
+            if whose is None
+            else attrs.evolve(whose, lasts=min(whose.lasts, lasts), extended=whose.extended and lasts == math.inf)
+        )
 
     return by_token(find)
 

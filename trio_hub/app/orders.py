@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import math
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 import attrs
 import msgspec
 
+from trio_hub.app.callers import is_origin
 from trio_hub.app.spelling import target_of
 from trio_hub.app.topics import SpelledDelivery, delivery_of
 from trio_hub.delivery import Delivery
@@ -24,8 +24,6 @@ from trio_hub.targets import Target
 __all__ = ["Publication", "TicketOrder", "publications_in", "ticket_order_in"]
 
 T = TypeVar("T")
-
-_is_origin = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+").fullmatch
 
 
 @attrs.frozen
@@ -76,7 +74,7 @@ class TicketOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def checked_origin(self) -> str | None:
         """Return it, as browsers say it. Raises `HTTPFault` for what none of them says."""
-        if self.origin is not None and not _is_origin(self.origin):
+        if self.origin is not None and not is_origin(self.origin):
             raise HTTPFault(400, "Expected scheme and host, as https://example.org - at `$.origin`")
         return self.origin
 

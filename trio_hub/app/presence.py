@@ -18,6 +18,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 from weakref import WeakSet
 
@@ -25,18 +26,18 @@ import attrs
 import trio
 from attrs import validators
 
-from trio_hub.app.topics import hidden, is_hidden
-from trio_hub.errors import HubError, Misuse
+from trio_hub.errors import Misuse
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
-from trio_hub.targets import topic
+from trio_hub.targets import beside, topic
 
 __all__ = ["Presence", "PresenceOptions", "Status"]
 
 log = logging.getLogger("trio_hub.presence")
 
 _WATCHED = "watched"
+_LOOKS = 64  # at users who might be forgotten, for each who sets something
 _TURN = 256  # users looked at before other tasks get a turn
 _MOST = 500  # users told of in one event
 
@@ -132,11 +133,26 @@ class Presence:
         """Return all who are here, with what was told of them last."""
         return {user_id: told.status for user_id, told in self._told.items()}
 
+    def visible_to(self, connection: Connection, user_id: str) -> Status:
+        """Return what a user is, as far as this connection may know: it is in a topic with them, or it is theirs."""
+        told = self._told.get(user_id)
+        is_near = told is not None and not told.topics.isdisjoint(connection.topics)
+        return self.status(user_id) if is_near or user_id == connection.user else Status.OFFLINE
+
     # -- what happens
 
     def notice(self, connection: Connection) -> None:
         """Mark the user of a connection that came, went, subscribed, or lost its link. Never waits."""
+        self._begin_or_end_grace(connection.user)
         self._mark(connection.user)
+
+    def _begin_or_end_grace(self, user_id: str) -> None:
+        """Have the grace of a user begin with the loss of the last link; it ends with a new one."""
+        is_here, _ = self._devices(user_id)
+        if is_here:
+            self._leaving.pop(user_id, None)
+        elif user_id in self._told and user_id not in self._leaving:
+            self._leaving[user_id] = trio.current_time() + self._options.grace
 
     def set_active(self, connection: Connection, *, active: bool) -> None:
         """Note whether somebody sits at this device. Whoever connects is active at first."""
@@ -159,10 +175,19 @@ class Presence:
             until = trio.current_time() + lasts
             self._by_hand.pop(user_id, None)
             self._by_hand[user_id] = _ByHand(status, until)
-            if len(self._by_hand) > self._options.remembered:
-                del self._by_hand[next(iter(self._by_hand))]
+            self._forget_one_too_many()
             self._next_end = min(self._next_end, until)
         self._mark(user_id)
+
+    def _forget_one_too_many(self) -> None:
+        """Forget what the oldest of those has set who are not here. Those who are, are as many as connections allow."""
+        if len(self._by_hand) <= self._options.remembered:
+            return
+        for user_id in list(islice(self._by_hand, _LOOKS)):
+            if not self._devices(user_id)[0]:
+                del self._by_hand[user_id]
+                return
+            self._by_hand[user_id] = self._by_hand.pop(user_id)  # to the end
 
     def _mark(self, user_id: str) -> None:
         self._marked[user_id] = None
@@ -175,12 +200,12 @@ class Presence:
 
         It may be told of a change that is in there already. Raises `Misuse` beyond the topics that it may have.
         """
-        self._hub.roster.subscribe(connection, hidden(_WATCHED, name))
+        self._hub.roster.subscribe(connection, beside(_WATCHED, name))
         return self.present(name)
 
     def unwatch(self, connection: Connection, name: str) -> None:
         """Tell a connection no more."""
-        self._hub.roster.unsubscribe(connection, hidden(_WATCHED, name))
+        self._hub.roster.unsubscribe(connection, beside(_WATCHED, name))
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tell, until cancelled. While paused, changes add up."""
@@ -191,22 +216,25 @@ class Presence:
                 await self._wanted.wait()
             await trio.sleep(self._options.every)
             if not self.is_paused:
-                try:
-                    await self._tell_all()
-                except HubError:
-                    log.exception("some of what has changed could not be told")
+                await self._tell_all()
 
     async def _tell_all(self) -> None:
         self._mark_by_time(trio.current_time())
         marked, self._marked = self._marked, {}
         news: defaultdict[str, list[_News]] = defaultdict(list)
         for count, user_id in enumerate(marked, 1):
-            self._find_news(user_id, news)
+            try:
+                self._find_news(user_id, news)
+            except Exception:
+                log.exception("nobody can say what became of a user")
             if count % _TURN == 0:
                 await trio.lowlevel.checkpoint()
         for name, each in news.items():
-            if self._hub.connections(topic(hidden(_WATCHED, name))):
-                await self._tell(name, each)
+            try:
+                if self._hub.connections(topic(beside(_WATCHED, name))):
+                    await self._tell(name, each)
+            except Exception:
+                log.exception("some of what has changed could not be told")
 
     def _mark_by_time(self, now: float) -> None:
         """Mark those whom nothing but the time has changed."""
@@ -239,19 +267,15 @@ class Presence:
             self._told[user_id] = now
 
     def _what_to_tell(self, user_id: str, before: _Told) -> _Told:
-        """Return what is to be told of a user by now; the grace of one who has just lost the last link begins."""
+        """Return what is to be told of a user by now."""
         is_here, _ = self._devices(user_id)
-        if is_here:
-            self._leaving.pop(user_id, None)
-        elif user_id in self._told and user_id not in self._leaving:
-            self._leaving[user_id] = trio.current_time() + self._options.grace
         status = self.status(user_id)
         if status is Status.OFFLINE:
             return _Told(status, frozenset())
         if not is_here:
             return _Told(status, before.topics)
         topics = set().union(*[each.topics for each in self._hub.roster.of_user(user_id)])
-        return _Told(status, frozenset([name for name in topics if not is_hidden(name)]))
+        return _Told(status, frozenset(topics))
 
     async def _tell(self, name: str, news: list[_News]) -> None:
         """Tell the watchers of a topic, in as many events as it takes."""
@@ -262,4 +286,4 @@ class Presence:
                     data.setdefault("left", []).append(each.user)
                 else:
                     data.setdefault(each.what, {})[each.user] = each.status
-            await self._hub.publish(Event("presence", data, {"topic": name}), to=topic(hidden(_WATCHED, name)))
+            await self._hub.publish(Event("presence", data, {"topic": name}), to=topic(beside(_WATCHED, name)))

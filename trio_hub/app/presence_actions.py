@@ -16,6 +16,9 @@ from trio_hub.peer.connection import Connection
 
 __all__ = ["add_presence", "add_typing"]
 
+_MOST_USERS = 1000
+_LONGEST_ID = 200
+
 
 @attrs.frozen
 class Active:
@@ -106,11 +109,14 @@ def add_presence(router: Router, presence: Presence, *, may_subscribe: MaySubscr
 
     @router.action("get_statuses", critical=False)
     def get_statuses(connection: Connection, data: Nothing) -> dict[str, Any]:
-        return dict(presence.everybody())
+        statuses = {user_id: presence.visible_to(connection, user_id) for user_id in presence.everybody()}
+        return {user_id: status for user_id, status in statuses.items() if status is not Status.OFFLINE}
 
     @router.action("get_statuses_by_ids", critical=False)
     def get_statuses_by_ids(connection: Connection, data: Users) -> dict[str, Any]:
-        return {user_id: presence.status(user_id) for user_id in data.user_ids}
+        if len(data.user_ids) > _MOST_USERS:
+            raise RequestFailed(400, "bad_request", f"Expected {_MOST_USERS} users at most - at `$.user_ids`")
+        return {user_id: presence.visible_to(connection, user_id) for user_id in data.user_ids}
 
 
 def add_typing(router: Router, typing: Typing, *, may_subscribe: MaySubscribe) -> None:
@@ -129,6 +135,8 @@ def add_typing(router: Router, typing: Typing, *, may_subscribe: MaySubscribe) -
 
     @router.action("user_typing", critical=False)
     def user_typing(connection: Connection, data: TypingIn) -> None:
+        if len(data.parent_id) > _LONGEST_ID:
+            raise RequestFailed(400, "bad_request", f"Expected {_LONGEST_ID} characters at most - at `$.parent_id`")
         if data.channel_id not in connection.topics:
             raise RequestFailed(403, "no_right", "you are not subscribed to that topic")
         details = {"channel_id": data.channel_id, "parent_id": data.parent_id}

@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 
 import trio
 
-from trio_hub.app.topics import MaySubscribe, plain
+from trio_hub.app.topics import MaySubscribe
 from trio_hub.errors import Misuse
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.index import is_for
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.peer.connection import Connection
 from trio_hub.session import Session
-from trio_hub.targets import Target
+from trio_hub.targets import Target, plain
 
-__all__ = ["ReadSession", "Sessions", "TopicsOf", "no_topics"]
+__all__ = ["ReadSession", "Sessions", "TopicsOf", "no_topics", "own_topics"]
 
 log = logging.getLogger("trio_hub.server")
 
@@ -33,6 +33,15 @@ _UNREADABLE = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 1}')
 def no_topics(session: Session) -> Iterable[str]:
     """Nothing is heard without asking."""
     return ()
+
+
+def own_topics(topics_of: TopicsOf, session: Session) -> list[str]:
+    """Return what `topics_of` says. Raises `TypeError` where that is no list of names, as a single name is none."""
+    names = topics_of(session)
+    listed = list(names)
+    if isinstance(names, str) or not all(isinstance(name, str) for name in listed):
+        raise TypeError(f"`topics_of` returns names of topics, not {names!r:.100}")
+    return listed
 
 
 class Sessions:
@@ -59,13 +68,13 @@ class Sessions:
 
     def is_revoked(self, session: Session, since: float) -> bool:
         """Whether the session was revoked after `since`, while whoever shows it was on the way in."""
-        candidate = _Candidate("", session, set())
+        candidate = _Candidate(session)
         return any(when >= since and is_for(target, candidate) for when, target in self._revoked)
 
     # -- changing
 
     def renew(self, connection: Connection, session: Session, since: float) -> None:
-        """Have a connection go on with this session, which was looked up since then, unless it was revoked meanwhile."""
+        """Have a connection go on with this session, looked up since then, unless it was revoked meanwhile."""
         if self.is_revoked(session, since):
             connection.end(_REVOKED)
             return
@@ -125,11 +134,11 @@ class Sessions:
         """
         roster, session = self._hub.roster, connection.session
         try:
-            own = set(self._topics_of(session))
+            own = set(own_topics(self._topics_of, session))
         except Exception:
             log.exception("`topics_of` failed")
             own = set()
-        for name in connection.topics - own:
+        for name in (connection.topics | connection.topics_beside) - own:
             if not self._may_hear(session, name):
                 roster.unsubscribe(connection, name)
         try:
@@ -149,10 +158,11 @@ class Sessions:
 class _Candidate:
     """Somebody on the way in, as a target sees them."""
 
-    def __init__(self, id: str, session: Session, topics: set[str]) -> None:
-        self.id = id
+    def __init__(self, session: Session) -> None:
+        self.id = ""
         self.session = session
-        self.topics = topics
+        self.topics: set[str] = set()
+        self.topics_beside: set[str] = set()
 
     @property
     def user(self) -> str:

@@ -17,6 +17,7 @@ _NAMED: Final[dict[str, Callable[[str], Target]]] = {
     "connection": connection,
     "session": session,
 }
+_DEEPEST: Final = 32
 _FORMS: Final = (
     'Expected "everyone", {"topic" | "user" | "connection" | "session": name}, {"claim": [name, value ...]}, '
     '{"any" | "all": [target ...]} or {"minus": [target, target ...]}'
@@ -28,6 +29,10 @@ def target_of(spelled: Any, place: str) -> Target:
 
     Raises `RequestFailed` (400) for a form that we do not know, with the place of the fault.
     """
+    if place.count(".") > _DEEPEST:
+        raise RequestFailed(
+            400, "bad_target", f"Expected targets within targets {_DEEPEST} deep at most - at `{place}`"
+        )
     if spelled == "everyone":
         return everyone()
     try:

@@ -28,10 +28,7 @@ __all__ = [
     "anybody",
     "check_topic",
     "delivery_of",
-    "hidden",
-    "is_hidden",
     "nobody",
-    "plain",
 ]
 
 _LONGEST_TOPIC: Final = 200
@@ -105,26 +102,6 @@ def check_topic(name: str) -> None:
         raise RequestFailed(400, "bad_topic", f"A topic's name is {form} - at `$.topic`")
 
 
-_MARK: Final = "\x1e"  # no name of a topic has it: it is unprintable
-
-
-def hidden(kind: str, name: str) -> str:
-    """Return the name of a topic beside this one, which is for those who hear of one kind of thing in it. Clients
-    cannot name it.
-    """
-    return f"{_MARK}{kind}{_MARK}{name}"
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a topic is one that clients cannot name."""
-    return name.startswith(_MARK)
-
-
-def plain(name: str) -> str:
-    """Return the topic that a hidden one stands beside; any other one itself."""
-    return name.rpartition(_MARK)[2]
-
-
 def add_ping(router: Router) -> None:
     """Answer `ping` with ``{"text": "pong", "version", "server_time"}``; the time is in milliseconds since 1970."""
 
@@ -154,6 +131,7 @@ def add_topics(
 
     @router.action("unsubscribe", ordered=True)
     def unsubscribe(connection: Connection, data: Subscribe) -> None:
+        check_topic(data.topic)
         hub.roster.unsubscribe(connection, data.topic)
 
     @router.action("publish", ordered=True)

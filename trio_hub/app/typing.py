@@ -13,12 +13,11 @@ import attrs
 import trio
 from attrs import validators
 
-from trio_hub.app.topics import hidden
 from trio_hub.delivery import volatile
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
-from trio_hub.targets import topic, user
+from trio_hub.targets import beside, topic, user
 
 __all__ = ["Typing", "TypingOptions"]
 
@@ -44,11 +43,11 @@ class Typing:
 
     def open(self, connection: Connection, name: str) -> None:
         """Note that somebody looks at this topic on this device. Raises `Misuse` beyond the topics that it may have."""
-        self._hub.roster.subscribe(connection, hidden(_OPEN, name))
+        self._hub.roster.subscribe(connection, beside(_OPEN, name))
 
     def close(self, connection: Connection, name: str) -> None:
         """Note that nobody does any more."""
-        self._hub.roster.unsubscribe(connection, hidden(_OPEN, name))
+        self._hub.roster.unsubscribe(connection, beside(_OPEN, name))
 
     def tell(self, author: str, name: str, details: dict[str, Any]) -> bool:
         """Tell those who have the topic open that the author types there; False where it was told just now, or this is
@@ -61,7 +60,7 @@ class Typing:
             return False
         event = Event("typing", {"user_id": author, **details}, {"topic": name, "channel_id": name})
         try:
-            self._hub.publish_nowait(event, to=topic(hidden(_OPEN, name)) - user(author), delivery=volatile())
+            self._hub.publish_nowait(event, to=topic(beside(_OPEN, name)) - user(author), delivery=volatile())
         except trio.WouldBlock:
             return False
         told[author, name] = now

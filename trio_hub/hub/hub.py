@@ -115,8 +115,10 @@ class Hub:
         self._closed = False
 
     def connections(self, of: Target = _EVERYONE) -> list[Connection]:
-        """Return every connection that `of` selects, away or not; all of them if nothing is said."""
-        return self.roster.select(of)
+        """Return every connection that `of` selects, away or not; all of them if nothing is said. Those that have ended
+        are none any more.
+        """
+        return [connection for connection in self.roster.select(of) if not connection.has_ended]
 
     def close(self, of: Target, close: CloseReason) -> int:
         """End every connection that `of` selects, for good; return how many there were. Never waits.

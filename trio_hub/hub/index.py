@@ -14,17 +14,18 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 
 from trio_hub.session import Session
-from trio_hub.targets import Target, meets_claim
+from trio_hub.targets import Target, is_beside, meets_claim
 
 __all__ = ["Index", "IndexStatistics", "is_for"]
 
 
 class Member(Protocol):
-    """What the index needs to know of a connection. `topics` belongs to the index."""
+    """What the index needs to know of a connection. `topics`, and `topics_beside` them, belong to the index."""
 
     id: str
     session: Session
     topics: set[str]
+    topics_beside: set[str]
 
     @property
     def user(self) -> str: ...
@@ -76,7 +77,7 @@ class Index(Generic[M]):
         if self._by_id.get(member.id) is member:
             del self._by_id[member.id]
             _discard(self._by_user, member.user, member)
-            for topic in list(member.topics):
+            for topic in [*member.topics, *member.topics_beside]:
                 self.unsubscribe(member, topic)
 
     def rename(self, member: M, id: str) -> None:
@@ -86,17 +87,19 @@ class Index(Generic[M]):
 
     def subscribe(self, member: M, topic: str) -> bool:
         """Subscribe a connection to a topic; False if it was, or is not here."""
-        if topic in member.topics or self._by_id.get(member.id) is not member:
+        topics = _set_of(member, topic)
+        if topic in topics or self._by_id.get(member.id) is not member:
             return False
-        member.topics.add(topic)
+        topics.add(topic)
         self._by_topic.setdefault(topic, {})[member] = None
         return True
 
     def unsubscribe(self, member: M, topic: str) -> bool:
         """End a subscription; False if there was none."""
-        if topic not in member.topics:
+        topics = _set_of(member, topic)
+        if topic not in topics:
             return False
-        member.topics.remove(topic)
+        topics.remove(topic)
         _discard(self._by_topic, topic, member)
         return True
 
@@ -136,13 +139,18 @@ class Index(Generic[M]):
         return len(self._by_id)
 
 
+def _set_of(member: Member, topic: str) -> set[str]:
+    """Return those of the topics of a member to which this one belongs: what it hears of beside them is its own."""
+    return member.topics_beside if is_beside(topic) else member.topics
+
+
 def is_for(target: Target, member: Member) -> bool:
     """Whether a target has this member among those it selects."""
     match target.kind:
         case "everyone":
             return True
         case "topic":
-            return target.name in member.topics
+            return target.name in _set_of(member, target.name)
         case "user":
             return target.name == member.user
         case "connection":

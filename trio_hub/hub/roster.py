@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from ipaddress import IPv6Address
 
 import trio
@@ -76,6 +77,7 @@ class Roster:
         self._index: Index[Connection] = Index()
         self.on_change: Callable[[Connection], None] = _nobody_cares
         self._at: Counter[str] = Counter()  # connections by where they came from last
+        self._strangers: Counter[str] = Counter()  # links that are asked who they are, likewise
 
     def statistics(self) -> IndexStatistics:
         """Return how many connections, users and topics there are."""
@@ -92,12 +94,25 @@ class Roster:
         if self._arrivals is not None and not self._arrivals.take(1, trio.current_time()):
             why = "Too many come at once"
         elif resume is None or self._find(resume[0])[0] is None:  # who has a place here already may come to it
-            if len(self._index) >= options.connections:
+            area = _area_of(address)
+            if len(self._index) + self._strangers.total() >= options.connections:
                 why = "There are too many connections"
-            elif self._at[_area_of(address)] >= options.connections_of_address:
+            elif self._at[area] + self._strangers[area] >= options.connections_of_address:
                 why = "There are too many connections from your address"
         self._counts.refused += why is not None
         return why
+
+    @contextmanager
+    def counting_stranger(self, address: str) -> Iterator[None]:
+        """Within the block a link from this address takes the place of a connection: it is asked who it is."""
+        area = _area_of(address)
+        self._strangers[area] += 1
+        try:
+            yield
+        finally:
+            self._strangers[area] -= 1
+            if not self._strangers[area]:
+                del self._strangers[area]
 
     def admit(
         self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None, address: str = ""
@@ -121,6 +136,9 @@ class Roster:
         if len(self._index) >= self._options.connections:
             self._counts.refused += 1
             raise Full("there are too many connections")
+        if self._at[_area_of(address)] >= self._options.connections_of_address:
+            self._counts.refused += 1
+            raise Full("there are too many connections from this address")
         self._make_place(session.user)
         id = self._greeter.new_id()
         connection = Connection(
@@ -267,7 +285,8 @@ class Roster:
 
         Raises `Misuse` beyond the number of topics that a connection may have.
         """
-        if len(connection.topics) >= self._options.topics and topic not in connection.topics:
+        count = len(connection.topics) + len(connection.topics_beside)
+        if count >= self._options.topics and topic not in connection.topics:
             raise Misuse(f"a connection may subscribe to {self._options.topics} topics")
         is_new = self._index.subscribe(connection, topic)
         if is_new:

@@ -129,7 +129,8 @@ def _parse(raw: bytes, rest: bytes, options: OpeningOptions) -> RequestHead:
         if not colon or _NAME(name) is None or _VALUE(value) is None:
             raise HTTPFault(400, f"The request head is not HTTP: its header {number} is none")
         name, value = name.lower(), value.strip(" \t")
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        joint = "; " if name == "cookie" else ", "  # RFC 9113 section 8.2.3
+        headers[name] = f"{headers[name]}{joint}{value}" if name in headers else value
     if version == "1.1" and len(re.findall(r"(?i)\r\nhost:", head)) != 1:  # RFC 9112 section 3.2
         raise HTTPFault(400, "The request head is not HTTP: it has no Host, or several")
     if "transfer-encoding" in headers and "content-length" in headers:  # RFC 9112 section 6.3

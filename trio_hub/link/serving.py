@@ -79,7 +79,7 @@ async def serve_links(
 
 async def say_no(stream: trio.abc.Stream, fault: HTTPFault) -> None:
     """Answer with the fault's status and a sentence, if the peer still listens."""
-    body = f"{fault.message}\n".encode()
+    body = f"{fault.message}\n".encode(errors="replace")
     headers = {"Content-Type": "text/plain; charset=utf-8", "Connection": "close", **fault.headers}
     try:
         await stream.send_all(write_response(h11.Connection(h11.SERVER), fault.status, headers, body))

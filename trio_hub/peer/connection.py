@@ -97,6 +97,7 @@ class Connection:
         self.address: str | None = None
         self.codec = codec
         self.topics: set[str] = set()
+        self.topics_beside: set[str] = set()  # of these: what it hears of in them beside what is said there
         self.gap = gap  # the reason of the gap that the hello of this id tells of, if it does
         self.outbox = Outbox(hello, options.outbox, acknowledged=codec.acknowledges)
         self._options = options
@@ -355,7 +356,9 @@ class Connection:
                 for message in messages:
                     all_said = self.codec.from_client(message)
                     for said in all_said:
-                        self._heed(said, len(message) / len(all_said), link)
+                        self._heed(said, _size(message) / len(all_said), link)
+                        if self._ended:  # by what it asked, perhaps: then nothing behind that is carried out
+                            return
                         if link.writer.is_full:  # who does not read our replies gets to ask no more
                             link.writer.flush()
                             await link.writer.wait_for_room()
@@ -371,11 +374,12 @@ class Connection:
     def _heed(self, said: FromClient, size: float, link: Link) -> None:
         """Heed one thing that was said, in about so many bytes."""
         assert self._requests is not None
-        if type(said) is Request:
+        if isinstance(said, Request | MalformedRequest):
             self.asked += 1
             if self._allow is not None and not self._allow(size):
                 self._requests.refuse(said.seq, _TOO_FAST, link)
                 return
+        if type(said) is Request:
             if self._hooks is not None:
                 self._hooks.copy("request", said)
             self._requests.carry_out(said, link)
@@ -403,3 +407,8 @@ class Connection:
             log.error("plugins are too slow: connection %s is given up", self.id)
             self._left(self, "overflow")
             self.end(CloseReason(CloseCode.INTERNAL, "something cannot follow here; see the server's log"))
+
+
+def _size(message: str | bytes) -> int:
+    """Return the bytes of a message."""
+    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())
