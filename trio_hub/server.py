@@ -327,10 +327,14 @@ class Server:
             if session is None:
                 with self.hub.roster.counting_stranger(arrival.shown.address):
                     session = await self._challenge(arrival)
-                topics = [] if session is None else self._entry.topics(session, wish)
-            if session is not None and self.sessions.is_revoked(session, arrival.since):
+            was_known = session is not None
+            if session is not None:
+                session = await self.sessions.current(session, arrival.since)
+            if session is None and was_known:
                 link.end(CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked"))
             elif session is not None:
+                if session is not arrival.session:
+                    topics = self._entry.topics(session, wish)
                 connection, is_new = self.hub.roster.admit(
                     link, session, wish.codec, resume=wish.resume, address=arrival.shown.address
                 )

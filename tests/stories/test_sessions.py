@@ -267,6 +267,25 @@ async def test_other_rights_are_other_topics(autojump_clock):
         assert (await client.receive()).name == "new"
 
 
+async def test_who_is_on_the_way_in_comes_in_with_what_is_true_by_then(autojump_clock):
+    users = Users({"t": Session("ann", {"channels": ["town"]}, id="s")}, delay=2)
+    server = server_for(users, may_subscribe=may_subscribe)
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+
+        async def come_in() -> None:
+            async with world.open_link("/ws", headers={"Authorization": "Bearer t"}):
+                await trio.sleep_forever()
+
+        tasks.start_soon(come_in)
+        await trio.sleep(1)
+        users.sessions["t"] = Session("ann", {"channels": []}, id="s")
+        await server.sessions.invalidate(user("ann"))
+        await trio.sleep(2)
+        (connection,) = server.hub.connections()
+        assert connection.session.claims == {"channels": []}
+        tasks.cancel_scope.cancel()
+
+
 async def test_who_comes_back_with_other_rights_hears_no_more_than_those(autojump_clock):
     users = Users({"t": Session("ann", {"channels": ["town"]}, id="s")})
     server = server_for(users, may_subscribe=may_subscribe)

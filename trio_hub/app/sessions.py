@@ -63,13 +63,28 @@ class Sessions:
         self._read_within = options.authenticate_within
         self._forget_after = options.opening.deadline + 2 * options.authenticate_within  # who was on the way in is in
         self._revoked: deque[tuple[float, Target]] = deque()
+        self._invalidated: deque[tuple[float, Target]] = deque()
 
     # -- coming in
 
     def is_revoked(self, session: Session, since: float) -> bool:
         """Whether the session was revoked after `since`, while whoever shows it was on the way in."""
-        candidate = _Candidate(session)
-        return any(when >= since and is_for(target, candidate) for when, target in self._revoked)
+        return _concerns(self._revoked, session, since)
+
+    async def current(self, session: Session, since: float) -> Session | None:
+        """Return what a session is now that was looked up since then; None where it is over. Waits only where something
+        has changed since, and then raises what the application does.
+        """
+        while not self.is_revoked(session, since):
+            if self._read is None or not _concerns(self._invalidated, session, since):
+                return session
+            since = trio.current_time()
+            with trio.fail_after(self._read_within):
+                read = await self._read(session)
+            if read is None:
+                return None
+            session = read
+        return None
 
     # -- changing
 
@@ -88,11 +103,15 @@ class Sessions:
         Nobody of them can resume, and our clients do not come back by themselves. Who is just being authenticated is
         turned away, too; whoever comes later is a matter of `authenticate`, which must know by then. Never waits.
         """
-        now = trio.current_time()
-        while self._revoked and self._revoked[0][0] < now - self._forget_after:
-            self._revoked.popleft()
-        self._revoked.append((now, of))
+        self._note(self._revoked, of)
         return self._hub.close(of, _REVOKED)
+
+    def _note(self, changes: deque[tuple[float, Target]], of: Target) -> None:
+        """Remember a change for as long as somebody may be on the way in who was looked up before it."""
+        now = trio.current_time()
+        while changes and changes[0][0] < now - self._forget_after:
+            changes.popleft()
+        changes.append((now, of))
 
     async def invalidate(self, of: Target) -> None:
         """Read the sessions of these connections anew, each once, and have the connections go on with what they are.
@@ -102,6 +121,7 @@ class Sessions:
         now on. Where the application fails to say, the connection is closed with 1013: it comes back, and is
         authenticated anew. If cancelled, some are done.
         """
+        self._note(self._invalidated, of)
         read: dict[Hashable, Session | None] = {}
         for connection in self._hub.connections(of):
             old = connection.session
@@ -153,6 +173,12 @@ class Sessions:
         except Exception:
             log.exception("`may_subscribe` failed")
             return False
+
+
+def _concerns(changes: Iterable[tuple[float, Target]], session: Session, since: float) -> bool:
+    """Whether one of these changes, of this moment or later, is of this session."""
+    candidate = _Candidate(session)
+    return any(when >= since and is_for(target, candidate) for when, target in changes)
 
 
 class _Candidate:

@@ -341,6 +341,7 @@ class Connection:
         self._lose_drawn()
         self.outbox.clear()
         self._requests.cancel_all()
+        self._allow = None  # the last to hold what its user may ask, perhaps
         self._tell("expired")
         if self._hooks is not None:
             self._hooks.end(self._options.hooks_end_within)
