@@ -23,7 +23,7 @@ import trio
 
 from trio_hub.app.auth import Authenticate, first_of, guests
 from trio_hub.app.busy import Busy, BusyOptions
-from trio_hub.app.callers import address_of, is_loopback, networks, peer_of, speaks_for_itself
+from trio_hub.app.callers import Proxies, address_of, is_loopback, peer_of, speaks_for_itself
 from trio_hub.app.challenge import CHALLENGE, again, challenge
 from trio_hub.app.entry import Entry, Wish
 from trio_hub.app.plugins import Answering, companions_of
@@ -107,10 +107,10 @@ class Server:
     measured, and what can wait is refused when there is too much.
 
     `origins` are the pages that browsers may connect from, ``https://example.org`` each, or ``*`` for any; the server's
-    own host always may. `proxies` are the networks (``10.0.0.0/8``) whose ``X-Forwarded-For`` is believed. `key` opens
-    ``POST /publish`` to back ends elsewhere. `metrics` says whether ``GET /metrics`` answers:
-    to anybody, or to whoever has the `key`, where there is one. `tracer` is OpenTelemetry's, and has publishes,
-    deliveries and requests traced.
+    own host always may. `proxies` are the networks (``10.0.0.0/8``; ``unix`` for a Unix socket) whose
+    ``X-Forwarded-For`` is believed. `key` opens ``POST /publish`` to back ends elsewhere. `metrics` says whether
+    ``GET /metrics`` answers, to anybody, or to whoever has the `key`, where there is one; `tracer` is OpenTelemetry's,
+    for spans of requests, publishes and deliveries.
 
     Raises `Misuse` for arguments that contradict each other.
     """
@@ -163,7 +163,7 @@ class Server:
             paths=paths,
         )
         self.sessions = Sessions(self.hub, may_subscribe=may_subscribe, read=read_session, topics_of=topics_of)
-        self._proxies = networks(proxies)
+        self._proxies = Proxies(proxies)
         resources = Resources(self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics)
         self._side_door = SideDoor(resources, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []

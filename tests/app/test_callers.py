@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from trio_hub import Misuse, Server
-from trio_hub.app.callers import address_of, networks, speaks_for_itself
+from trio_hub.app.callers import Proxies, address_of, speaks_for_itself
 from trio_hub.link.heads import RequestHead
 
-PROXIES = networks(["10.0.0.0/8", "fd00::/8", "127.0.0.1"])
+PROXIES = Proxies(["10.0.0.0/8", "fd00::/8", "127.0.0.1"])
 
 
 def head(**headers: str) -> RequestHead:
@@ -43,7 +43,14 @@ def test_the_address_is_the_last_that_no_proxy_of_ours_has(peer, said, address):
 
 
 def test_without_proxies_nobody_is_believed():
-    assert address_of("10.0.0.1", head(x_forwarded_for="198.51.100.1")) == "10.0.0.1"
+    assert address_of("10.0.0.1", head(x_forwarded_for="198.51.100.1"), Proxies()) == "10.0.0.1"
+
+
+def test_a_proxy_on_a_unix_socket_has_no_address_and_can_be_believed():
+    said = head(x_forwarded_for="198.51.100.1")
+    assert address_of("", said, Proxies(["unix"])) == "198.51.100.1"
+    assert address_of("192.0.2.1", said, Proxies(["unix"])) == "192.0.2.1"
+    assert address_of("", said, Proxies(["10.0.0.0/8"])) == ""
 
 
 @pytest.mark.parametrize("name", ["10.0.0.1/8", "example.org", ""])

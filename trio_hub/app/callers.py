@@ -13,19 +13,33 @@ import trio
 from trio_hub.errors import Misuse
 from trio_hub.link.heads import RequestHead
 
-__all__ = ["Network", "address_of", "host_of", "is_loopback", "is_origin", "networks", "peer_of", "speaks_for_itself"]
+__all__ = ["Proxies", "address_of", "host_of", "is_loopback", "is_origin", "peer_of", "speaks_for_itself"]
 
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|([\d.]+):\d+").fullmatch
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_UNIX = "unix"  # whoever calls on a Unix socket, where a proxy has no address
 
 
-def networks(named: Sequence[str]) -> tuple[Network, ...]:
-    """Return the networks with these names, as in ``10.0.0.0/8``. Raises `Misuse` for what is none."""
-    try:
-        return tuple(ipaddress.ip_network(each) for each in named)
-    except ValueError as error:
-        raise Misuse(f"not a network: {error}") from error
+class Proxies:
+    """Those of these networks, as in ``10.0.0.0/8``; with ``unix`` also whoever calls on a Unix socket.
+
+    Raises `Misuse` for what is no network.
+    """
+
+    def __init__(self, named: Sequence[str] = ()) -> None:
+        try:
+            self._networks = [ipaddress.ip_network(each) for each in named if each != _UNIX]
+        except ValueError as error:
+            raise Misuse(f"not a network: {error}") from error
+        self._unix = _UNIX in named
+
+    def __contains__(self, address: str) -> bool:
+        if not address:
+            return self._unix
+        if not self._networks:
+            return False
+        here = ipaddress.ip_address(address)
+        return any(here in network for network in self._networks)
 
 
 def peer_of(stream: trio.abc.Stream) -> str | None:
@@ -43,7 +57,7 @@ def peer_of(stream: trio.abc.Stream) -> str | None:
     return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
-def address_of(peer: str | None, head: RequestHead, proxies: Sequence[Network] = ()) -> str:
+def address_of(peer: str | None, head: RequestHead, proxies: Proxies) -> str:
     """Return the address of who calls, where `peer` is at the other end of the stream.
 
     A proxy among `proxies` is believed whom it calls for: the last address of ``X-Forwarded-For`` that is not such a
@@ -51,7 +65,7 @@ def address_of(peer: str | None, head: RequestHead, proxies: Sequence[Network] =
     """
     address = _canonical(peer or "")
     said = [each.strip() for each in head.headers.get("x-forwarded-for", "").split(",")]
-    while said and _is_in(address, proxies):
+    while said and address in proxies:
         before = _canonical(said.pop())
         if not before:
             break
@@ -92,22 +106,16 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
+@lru_cache(1024)
 def _canonical(text: str) -> str:
     """Return an address in the one form that it has, without a port, IPv4 as such; empty for what is none."""
     with_port = _WITH_PORT(text)
     try:
-        address = ipaddress.ip_address(with_port[1] or with_port[2] if with_port else text)
+        address = ipaddress.ip_address((with_port[1] or with_port[2] if with_port else text).partition("%")[0])
     except ValueError:
         return ""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return str(mapped or address)
-
-
-def _is_in(address: str, trusted: Sequence[Network]) -> bool:
-    if not (trusted and address):
-        return False
-    here = ipaddress.ip_address(address.partition("%")[0])
-    return any(here in network for network in trusted if network.version == here.version)
 
 
 def _hostname(host: str) -> str | None:
