@@ -26,6 +26,7 @@ FLOORS = {
     "metrics": 6,
     "tracing": 6,
     "resources": 7,
+    "reception": 7,
     "side_door": 8,
     "server": 9,
     "": 10,  # the front door itself

@@ -1,31 +1,26 @@
-"""The door: the one place that knows all rooms. It listens, lets people in, and leaves politely.
+"""The door: the one place that knows all rooms. It listens, has strangers received, and leaves politely.
 
-A stranger's way in, in one task and within one deadline: the head is read, the side door's requests are answered;
-an upgrade is checked (path, Origin, query, token) and refused with an HTTP status while that is still possible.
-Then the link is opened, a missing token is asked for in band, and the hub is given the link: to a new connection,
-whose life this task becomes, or to the one it belongs to, whose own task takes it over.
+A stream's whole way is one task here: `reception` makes a link of it, whose connection this task then becomes the life
+of; what is no upgrade is for the `side_door`.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import random
 import ssl
 from collections.abc import Sequence
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from trio_hub.app.auth import Authenticate, first_of, guests
 from trio_hub.app.busy import Busy, BusyOptions
-from trio_hub.app.callers import Proxies, address_of, is_loopback, peer_of, speaks_for_itself
-from trio_hub.app.challenge import CHALLENGE, again, challenge
-from trio_hub.app.entry import Entry, Wish
+from trio_hub.app.callers import Proxies, is_loopback, peer_of
+from trio_hub.app.challenge import CHALLENGE, again
+from trio_hub.app.entry import Entry
 from trio_hub.app.plugins import Answering, companions_of
 from trio_hub.app.presence import Presence, PresenceOptions
 from trio_hub.app.presence_actions import add_presence, add_typing
@@ -35,25 +30,19 @@ from trio_hub.app.tickets import TicketOffice
 from trio_hub.app.topics import MayPublish, MaySubscribe, add_ping, add_topics, anybody, nobody
 from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.delivery import MUST, Delivery
-from trio_hub.errors import LinkLost, Misuse, PeerFault
+from trio_hub.errors import Misuse
 from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
-from trio_hub.hub.roster import Full, TooManySessions
-from trio_hub.link.heads import HTTPFault, RequestHead, read_head
-from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
-from trio_hub.link.opening import accept_link
-from trio_hub.link.serving import say_no
 from trio_hub.link.tasks import open_tasks
-from trio_hub.messages import CloseCode, CloseReason, Event
+from trio_hub.messages import Event
 from trio_hub.options import HubOptions
-from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
+from trio_hub.reception import Arrival, Reception, come_back
 from trio_hub.resources import Resources
-from trio_hub.session import Credentials, Session
 from trio_hub.side_door import SideDoor
 from trio_hub.targets import Target
 
@@ -64,24 +53,9 @@ __all__ = ["PATHS", "Server"]
 
 log = logging.getLogger("trio_hub.server")
 
-_LAST_WORD = 1.0  # s, for an answer to somebody who took too long already
-_TOO_LATE = HTTPFault(408, "The request head was not finished in time")
-_NOBODY_KNOWS = HTTPFault(503, "Nobody can say who you are at the moment", {"Retry-After": "5"})
 
 PATHS = ("/ws", "/api/v4/websocket")
 """Where WebSockets are served by default: our own path, and the one that Mattermost's clients know."""
-
-
-@attrs.frozen
-class _Arrival:
-    """A link that was just opened."""
-
-    link: Link
-    wish: Wish
-    shown: Credentials
-    session: Session | None
-    topics: Sequence[str]
-    since: float
 
 
 class Server:
@@ -152,23 +126,29 @@ class Server:
         self.hub = Hub(handler, options=self.options, plugins=plugins, editors=editors, tracing=tracing)
         ways = [way for way in (None if tickets is None else tickets.authenticate, authenticate) if way is not None]
         self._guests_only = not ways
-        self._authenticate = first_of(*ways) if ways else guests
-        self._entry = Entry(
+        authenticate = first_of(*ways) if ways else guests
+        entry = Entry(
             self.hub.roster,
             self.options,
-            authenticate=self._authenticate,
+            authenticate=authenticate,
             may_subscribe=may_subscribe,
             topics_of=topics_of,
             origins=origins,
             paths=paths,
         )
         self.sessions = Sessions(self.hub, may_subscribe=may_subscribe, read=read_session, topics_of=topics_of)
-        self._proxies = Proxies(proxies)
+        self._reception = Reception(
+            self.hub,
+            entry,
+            self.sessions,
+            authenticate,
+            Proxies(proxies),
+            guests_only=self._guests_only,
+        )
         resources = Resources(self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics)
         self._side_door = SideDoor(resources, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
         self._streams = 0
-        self._leaving_within: float | None = None  # set by `drain`
         self._empty = trio.lowlevel.ParkingLot()
         self.presence = None if presence is None else Presence(self.hub, presence)
         self.typing = None if typing is None else Typing(self.hub, typing)
@@ -183,7 +163,7 @@ class Server:
             add_typing(router, self.typing, may_subscribe=may_subscribe)
         add_ping(router)
         add_topics(router, self.hub, may_subscribe=may_subscribe, may_publish=may_publish)
-        renewal = again(self._authenticate, self.sessions.renew, self.options.authenticate_within)
+        renewal = again(authenticate, self.sessions.renew, self.options.authenticate_within)
         router.action(CHALLENGE, ordered=True)(renewal)
 
     async def publish(
@@ -250,14 +230,14 @@ class Server:
         """
         if not (deadline >= 0 and 0 <= spread < math.inf):
             raise Misuse("a deadline and a spread are seconds, 0 or more")
-        self._leaving_within = spread
+        self._reception.leaving_within = spread
         for listener in self._listeners:
             await listener.aclose()
         with trio.move_on_after(deadline):
             with trio.move_on_after(deadline / 2):
                 await self.hub.wait_written()
             for each in self.hub.connections():
-                each.end(_come_back(spread))
+                each.end(come_back(spread))
             while self._streams:
                 await self._empty.park()
 
@@ -265,11 +245,11 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve whatever is asked for on this stream, to its end; it is closed then, unless a connection took it."""
-        arrival = await self._arrive(stream)
+        arrival = await self._reception.arrive(stream)
         self._streams += 1
         try:
-            if isinstance(arrival, _Arrival):
-                connection = await self._join(arrival)
+            if isinstance(arrival, Arrival):
+                connection = await self._reception.join(arrival)
                 del arrival  # its head, and its link, which the connection may outlive by days
                 if connection is not None:
                     await connection.live()
@@ -281,113 +261,6 @@ class Server:
             self._streams -= 1
             if not self._streams:
                 self._empty.unpark_all()
-
-    async def _arrive(self, stream: trio.abc.Stream) -> _Arrival | RequestHead | None:
-        """Return an opened link, or the head of a request for the side door, or None where nothing came of it."""
-        head, answered = None, False
-        with trio.move_on_after(self.options.opening.deadline):
-            try:
-                head = await read_head(stream, self.options.opening)
-                if not head.wants_upgrade:
-                    return head
-                peer = peer_of(stream)
-                if self._guests_only and not speaks_for_itself(peer, head):
-                    raise HTTPFault(403, "Guests call this machine by its own name")
-                address = address_of(peer, head, self._proxies)
-                wish = self._entry.wish(head, address)
-                if self._leaving_within is not None:
-                    wait = str(math.ceil(self._leaving_within) or 1)
-                    raise HTTPFault(503, "The server is leaving", {"Retry-After": wait})
-                since = trio.current_time()
-                shown = self._entry.credentials(head, address)
-                session = await self._entry.session(shown)
-                topics = [] if session is None else self._entry.topics(session, wish)
-                subprotocol = wish.codec.subprotocol
-                link = accept_link(stream, head, subprotocol=subprotocol, options=self.options.link)
-                return _Arrival(link, wish, shown, session, topics, since)
-            except HTTPFault as fault:
-                answered = True
-                await say_no(stream, fault)
-                return None
-            except LinkLost as lost:
-                log.debug("nothing came of a stream: %s", lost)
-                return None
-        if not answered:
-            if head is not None:
-                log.error("`authenticate` took more than %g s", self.options.opening.deadline)
-            with trio.move_on_after(_LAST_WORD):
-                await say_no(stream, _TOO_LATE if head is None else _NOBODY_KNOWS)
-        return None
-
-    async def _join(self, arrival: _Arrival) -> Connection | None:
-        """Authenticate if need be, and hand the link over to the hub; return its connection if that is a new one."""
-        link, wish, session, topics = arrival.link, arrival.wish, arrival.session, arrival.topics
-        handed_over = False
-        try:
-            if session is None:
-                with self.hub.roster.counting_stranger(arrival.shown.address):
-                    session = await self._challenge(arrival)
-            was_known = session is not None
-            if session is not None:
-                session = await self.sessions.current(session, arrival.since)
-            if session is None and was_known:
-                link.end(CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked"))
-            elif session is not None:
-                if session is not arrival.session:
-                    topics = self._entry.topics(session, wish)
-                connection, is_new = self.hub.roster.admit(
-                    link, session, wish.codec, resume=wish.resume, address=arrival.shown.address
-                )
-                handed_over = True
-                if self._leaving_within is not None:
-                    connection.end(_come_back(self._leaving_within))
-                if not is_new:
-                    self.sessions.settle(connection)
-                for name in topics:
-                    self.hub.roster.subscribe(connection, name)
-                return connection if is_new else None
-        except HTTPFault as fault:
-            link.end(CloseReason(CloseCode.POLICY, fault.message))
-        except PeerFault as fault:
-            link.end(CloseReason(fault.code, fault.reason))
-        except Full:
-            link.end(CloseReason(CloseCode.TRY_AGAIN, json.dumps({"retry_after": 5})))
-        except TooManySessions as error:
-            link.end(CloseReason(CloseCode.TOO_MANY_SESSIONS, str(error)))
-        except Misuse as error:  # a resumed connection with other topics already
-            link.end(CloseReason(CloseCode.POLICY, str(error)))
-        except LinkLost as lost:
-            log.debug("a link ended before it was authenticated: %s", lost)
-        except Exception:
-            log.exception("a link failed; the others go on")
-            link.end(CloseReason(CloseCode.INTERNAL, "something failed here; see the server's log"))
-        finally:
-            if not handed_over:
-                await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
-        return None
-
-    async def _challenge(self, arrival: _Arrival) -> Session | None:
-        """Ask in band, and return who it is; None, and the link has ended, where that is not known."""
-        link, within = arrival.link, self.options.authenticate_within
-        link.writer.flush()
-        async with open_tasks() as tasks:
-            link.writer.run_in(tasks)
-            try:
-                session = await challenge(link, arrival.wish.codec, self._authenticate, arrival.shown, within)
-                with trio.move_on_after(within):  # a writer that is cancelled in the midst of a write may tear a frame
-                    await link.writer.wait_idle()
-            finally:
-                link.writer.run_in(None)
-            tasks.cancel_scope.cancel()
-        if link.writer.busy:
-            link.end(CloseReason(CloseCode.TOO_SLOW, "the replies were not read"))
-            return None
-        return session
-
-
-def _come_back(spread: float) -> CloseReason:
-    """Tell one peer to come back within so many seconds, at a time of its own."""
-    return CloseReason(CloseCode.RESTART, json.dumps({"retry_after": round(random.uniform(0, spread), 2)}))
 
 
 def _host(listener: trio.abc.Listener[trio.abc.Stream]) -> str | None:
