@@ -325,6 +325,30 @@ async def test_sessions_without_an_id_are_read_each_by_itself(autojump_clock):
         assert claims == [{"device": "phone", "read": True}, {"device": "laptop", "read": True}]
 
 
+async def test_one_that_cannot_be_read_in_time_keeps_nobody_waiting(autojump_clock):
+    users = Users({"a": Session("ann", id="a"), "b": Session("bob", id="b")})
+
+    async def read(old: Session) -> Session | None:
+        if old.user == "ann":
+            await trio.sleep_forever()
+        return None
+
+    server = Server(authenticate=users.authenticate, read_session=read)
+    async with (
+        open_world(server) as world,
+        world.open_client(token="a"),
+        world.open_client(token="b") as bob,
+        trio.open_nursery() as tasks,
+    ):
+        (first, _) = server.hub.connections()
+        tasks.start_soon(server.sessions.invalidate, everyone())
+        await wait_all_tasks_blocked()
+        assert await ended(bob) == CloseCode.SESSION_REVOKED
+        assert not first.has_ended
+        await trio.sleep(6)
+        assert first.has_ended, "to come back, and be asked again"
+
+
 async def test_where_nobody_can_say_they_come_back_and_are_asked_again(autojump_clock, caplog):
     users = Users({"t": Session("ann", id="s")})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
 
 import trio
 
@@ -12,6 +12,7 @@ from trio_hub.app.topics import MaySubscribe
 from trio_hub.errors import Misuse
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.index import is_for
+from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.peer.connection import Connection
 from trio_hub.session import Session
@@ -20,6 +21,8 @@ from trio_hub.targets import Target, plain
 __all__ = ["ReadSession", "Sessions", "TopicsOf", "no_topics", "own_topics"]
 
 log = logging.getLogger("trio_hub.server")
+
+_READS = 16  # of sessions, at the same time
 
 ReadSession = Callable[[Session], Awaitable[Session | None]]
 """Returns what became of a session by now; None where it is over. Of the same user."""
@@ -122,21 +125,36 @@ class Sessions:
         authenticated anew. If cancelled, some are done.
         """
         self._note(self._invalidated, of)
-        read: dict[Hashable, Session | None] = {}
+        by_session: dict[Hashable, list[tuple[Connection, Session]]] = {}
         for connection in self._hub.connections(of):
-            old = connection.session
-            key: Hashable = (old.user, old.id) if old.id else connection
-            since = trio.current_time()
-            try:
-                if key not in read:
-                    with trio.fail_after(self._read_within):
-                        read[key] = old if self._read is None else await self._read(old)
-                new = read[key]
-                self._go_on(connection, old, None if new is None or self.is_revoked(new, since) else new)
-            except Exception:
-                log.exception("a session cannot be read anew; its connection is closed")
+            session = connection.session
+            key = (session.user, session.id) if session.id else connection
+            by_session.setdefault(key, []).append((connection, session))
+        waiting = iter(by_session.values())
+        async with open_tasks() as tasks:
+            for _ in range(min(_READS, len(by_session))):
+                tasks.start_soon(self._read_some, waiting)
+
+    async def _read_some(self, waiting: Iterator[list[tuple[Connection, Session]]]) -> None:
+        for stays in waiting:
+            await self._read_one(stays)
+
+    async def _read_one(self, stays: list[tuple[Connection, Session]]) -> None:
+        """Read one session, and have all its connections go on with it; `stays` has them with what they have by now."""
+        _, old = stays[0]
+        since = trio.current_time()
+        new: Session | None = old
+        try:
+            if self._read is not None:
+                with trio.fail_after(self._read_within):
+                    new = await self._read(old)
+            is_over = new is None or self.is_revoked(new, since)
+            for connection, session in stays:
+                self._go_on(connection, session, None if is_over else session if new is old else new)
+        except Exception:
+            log.exception("a session cannot be read anew; its connections are closed")
+            for connection, _ in stays:
                 connection.end(_UNREADABLE)
-        await trio.lowlevel.checkpoint()
 
     def _go_on(self, connection: Connection, old: Session, new: Session | None) -> None:
         if connection.has_ended or connection.session is not old:  # it was renewed while we asked
