@@ -1,8 +1,9 @@
-"""Certificates that only these tests believe in, and how hard property tests try."""
+"""Certificates that only these tests believe in, how hard property tests try, and what a signal means to programs."""
 
 from __future__ import annotations
 
 import os
+import signal
 import ssl
 
 import pytest
@@ -13,6 +14,11 @@ from hypothesis import Phase, settings
 settings.register_profile("no shrinking", database=None, derandomize=False, phases=[Phase.generate])
 if "HYPOTHESIS_PROFILE" in os.environ:
     settings.load_profile(os.environ["HYPOTHESIS_PROFILE"])
+
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the programs that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
