@@ -63,7 +63,9 @@ class CloseReason:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.code} {self.reason}".rstrip()
+        """Return both in one line, whatever a stranger has said: it may go into a log, or to a terminal."""
+        words = self.reason if self.reason.isprintable() else repr(self.reason)[1:-1]
+        return f"{self.code} {words}".rstrip()
 
 
 @attrs.frozen
