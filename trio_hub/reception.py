@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import random
-from collections.abc import Sequence
 
 import attrs
 import trio
@@ -51,7 +50,6 @@ class Arrival:
     wish: Wish
     shown: Credentials
     session: Session | None
-    topics: Sequence[str]
     since: float
 
 
@@ -98,10 +96,11 @@ class Reception:
                 since = trio.current_time()
                 shown = self._entry.credentials(head, address)
                 session = await self._entry.session(shown)
-                topics = [] if session is None else self._entry.topics(session, wish)
+                if session is not None:
+                    self._entry.topics(session, wish)  # or they are refused
                 subprotocol = wish.codec.subprotocol
                 link = accept_link(stream, head, subprotocol=subprotocol, options=self._options.link)
-                return Arrival(link, wish, shown, session, topics, since)
+                return Arrival(link, wish, shown, session, since)
             except HTTPFault as fault:
                 answered = True
                 await say_no(stream, fault)
@@ -118,7 +117,7 @@ class Reception:
 
     async def join(self, arrival: Arrival) -> Connection | None:
         """Authenticate if need be, and hand the link over to the hub; return its connection if that is a new one."""
-        link, wish, session, topics = arrival.link, arrival.wish, arrival.session, arrival.topics
+        link, wish, session = arrival.link, arrival.wish, arrival.session
         handed_over = False
         try:
             if session is None:
@@ -130,8 +129,7 @@ class Reception:
             if session is None and was_known:
                 link.end(CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked"))
             elif session is not None:
-                if session is not arrival.session:
-                    topics = self._entry.topics(session, wish)
+                topics = self._entry.topics(session, wish)
                 connection, is_new = self._hub.roster.admit(
                     link, session, wish.codec, resume=wish.resume, address=arrival.shown.address
                 )

@@ -51,6 +51,7 @@ def test_a_proxy_on_a_unix_socket_has_no_address_and_can_be_believed():
     assert address_of("", said, Proxies(["unix"])) == "198.51.100.1"
     assert address_of("192.0.2.1", said, Proxies(["unix"])) == "192.0.2.1"
     assert address_of("", said, Proxies(["10.0.0.0/8"])) == ""
+    assert address_of(None, said, Proxies(["unix"])) == "", "whoever is gone is no Unix socket"
 
 
 @pytest.mark.parametrize("name", ["10.0.0.1/8", "example.org", ""])

@@ -118,6 +118,20 @@ async def test_who_loses_the_link_is_still_here_for_the_grace(town, autojump_clo
         assert watcher.users == {"ann": "online"}
 
 
+async def test_who_is_away_and_loses_the_link_is_not_online_for_that(town, autojump_clock):
+    world, watcher = town
+    async with world.open_client(token="ann", topics=["town"]) as ann:
+        await ann.request("set_active", {"active": False})
+        await passes()
+        assert watcher.users == {"ann": "away"}
+        ann.weather.cut()
+        await passes(2)
+        assert watcher.users == {"ann": "away"}
+        await passes(2 * GRACE)
+        assert watcher.users == {}
+        assert {status for each in watcher.heard for status in each.get("changed", {}).values()} <= {"away"}
+
+
 async def test_the_most_present_of_several_devices_decides(town, autojump_clock):
     world, watcher = town
     async with world.open_client(token="ann", topics=["town"]) as phone:
@@ -283,6 +297,15 @@ async def test_a_busy_server_still_knows_who_is_here(autojump_clock):
             world.server.busy.set(1000)
         await passes(GRACE)
         assert world.server.presence.status("ann") is Status.OFFLINE
+
+
+async def test_to_watch_again_takes_no_more_room(autojump_clock):
+    server = server_with(options=HubOptions(topics=2))
+    async with open_world(server) as world, world.open_client(token="ann", topics=["town"]) as ann:
+        for _ in range(2):
+            await ann.request("watch", {"topic": "town"})
+        with pytest.raises(RequestFailed, match="too_many_topics"):
+            await ann.request("watch", {"topic": "sea"})
 
 
 async def test_topics_beside_a_topic_are_nobodys_business(autojump_clock):

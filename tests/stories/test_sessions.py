@@ -349,6 +349,49 @@ async def test_one_that_cannot_be_read_in_time_keeps_nobody_waiting(autojump_clo
         assert first.has_ended, "to come back, and be asked again"
 
 
+async def test_of_two_who_read_at_the_same_time_the_later_is_right(autojump_clock):
+    answers = [(3, Session("ann", {"role": "stale"}, id="s")), (1, None), (0, None)]
+
+    async def read(old: Session) -> Session | None:
+        seconds, answer = answers.pop(0)
+        await trio.sleep(seconds)
+        return answer
+
+    users = Users({"t": Session("ann", {"role": "old"}, id="s")})
+    server = Server(authenticate=users.authenticate, read_session=read)
+    async with open_world(server) as world, world.open_client(token="t") as client, trio.open_nursery() as tasks:
+        tasks.start_soon(server.sessions.invalidate, user("ann"))
+        await trio.sleep(2.5)
+        tasks.start_soon(server.sessions.invalidate, user("ann"))
+        assert await ended(client) == CloseCode.SESSION_REVOKED
+
+
+async def test_a_renewal_under_way_comes_to_what_is_true_by_then(autojump_clock):
+    users = Users({"first": Session("ann", {"role": "editor"}, id="s")})
+    async with open_world(server_for(users)) as world, world.open_client(token="first") as client:
+        (connection,) = world.server.hub.connections()
+        users.delay = 2
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(client.authenticate, "first")
+            await trio.sleep(1)
+            users.sessions["first"] = Session("ann", {"role": "guest"}, id="s")
+            await world.server.sessions.invalidate(user("ann"))
+        assert connection.session.claims == {"role": "guest"}
+
+
+async def test_a_slow_answer_in_band_is_no_reason_to_stay_away(autojump_clock):
+    async def authenticate(credentials) -> Session | None:
+        if credentials.token is not None:
+            await trio.sleep_forever()
+        return None
+
+    async with open_world(authenticate=authenticate) as world, world.open_link() as link:
+        await link.send(json.dumps({"seq": 1, "action": "authentication_challenge", "data": {"token": "t"}}))
+        assert json.loads(await anext(link))["error"]["status_code"] == 503
+        assert [message async for message in link] == []
+        assert link.closed.code == CloseCode.TRY_AGAIN
+
+
 async def test_where_nobody_can_say_they_come_back_and_are_asked_again(autojump_clock, caplog):
     users = Users({"t": Session("ann", id="s")})
 

@@ -63,7 +63,9 @@ def address_of(peer: str | None, head: RequestHead, proxies: Proxies) -> str:
     A proxy among `proxies` is believed whom it calls for: the last address of ``X-Forwarded-For`` that is not such a
     proxy's itself. Whatever stands before that, anybody may have written.
     """
-    address = _canonical(peer or "")
+    if peer is None:
+        return ""
+    address = _canonical(peer)
     said = [each.strip() for each in head.headers.get("x-forwarded-for", "").split(",")]
     while said and address in proxies:
         before = _canonical(said.pop())

@@ -25,6 +25,7 @@ __all__ = ["CHALLENGE", "again", "challenge"]
 CHALLENGE = "authentication_challenge"
 
 _NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
+_BUSY = RequestFailed(503, "busy", "nobody can say who you are at the moment")
 _LATER = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 5}')
 _UNKNOWN = RequestFailed(401, "not_authenticated", "the token is not known")
 _TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
@@ -46,6 +47,7 @@ async def challenge(
     the connection. None, and the link has ended with 4500, for a bad token or when nothing came within that many
     seconds. Raises `PeerFault` and `LinkLost` as `Link.receive` does.
     """
+    asked = None
     with trio.move_on_after(within):
         while True:
             messages = await link.receive()
@@ -53,6 +55,7 @@ async def challenge(
                 parts = codec.from_client(message)
                 for part_place, part in enumerate(parts):
                     if isinstance(part, Request) and part.action == CHALLENGE:
+                        asked = part
                         session = await _try(link, codec, authenticate, credentials, part)
                         if session is not None:
                             behind = _said_again(link, codec, parts[part_place + 1 :])
@@ -61,7 +64,9 @@ async def challenge(
                     _refuse(link, codec, part)
                     await link.writer.wait_for_room()  # who does not read our replies gets to ask no more
             link.writer.flush()
-    link.end(_TOO_LATE)
+    if asked is not None:
+        _answer(link, codec, Reply(asked.seq, None, (_BUSY.status, _BUSY.id, _BUSY.message)))
+    link.end(_TOO_LATE if asked is None else _LATER)
     return None
 
 
@@ -109,20 +114,20 @@ def _answer(link: Link, codec: Codec, reply: Reply) -> None:
 
 
 def again(
-    authenticate: Authenticate, renew: Callable[[Connection, Session, float], None], within: float
+    authenticate: Authenticate, renew: Callable[[Connection, Session, float], Awaitable[None]], within: float
 ) -> Callable[[Connection, Challenge], Awaitable[None]]:
     """Return the handler of challenges on a link that is authenticated already: a session is renewed, by `renew`, which
     is told when that was asked for. The user stays who they are. `authenticate` has so many seconds.
     """
 
     async def handle(connection: Connection, data: Challenge) -> None:
-        since, session = trio.current_time(), None
-        with trio.move_on_after(within) as waiting:
+        since = trio.current_time()
+        with trio.move_on_after(within):
             session = checked(await authenticate(Credentials(data.token, address=connection.address or "")))
-        if waiting.cancelled_caught:
-            raise RequestFailed(503, "busy", "nobody can say who you are at the moment")
-        if session is None or session.user != connection.user:
-            raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
-        renew(connection, session, since)
+            if session is None or session.user != connection.user:
+                raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
+            await renew(connection, session, since)
+            return
+        raise _BUSY
 
     return handle

@@ -73,10 +73,11 @@ class _ByHand:
 
 @attrs.frozen
 class _Told:
-    """What was told of a user, and where."""
+    """What was told of a user, and where; and what their devices alone would have made of them."""
 
     status: Status
     topics: frozenset[str]
+    by_devices: Status = Status.ONLINE
 
 
 @attrs.frozen
@@ -113,6 +114,8 @@ class Presence:
         by_hand = self._by_hand.get(user_id)
         if by_hand is not None and trio.current_time() < by_hand.until:
             return by_hand.status
+        if not is_here:
+            return self._told[user_id].by_devices
         return Status.AWAY if is_idle else Status.ONLINE
 
     def present(self, name: str) -> dict[str, Status]:
@@ -268,14 +271,14 @@ class Presence:
 
     def _what_to_tell(self, user_id: str, before: _Told) -> _Told:
         """Return what is to be told of a user by now."""
-        is_here, _ = self._devices(user_id)
+        is_here, is_idle = self._devices(user_id)
         status = self.status(user_id)
         if status is Status.OFFLINE:
             return _Told(status, frozenset())
         if not is_here:
-            return _Told(status, before.topics)
+            return _Told(status, before.topics, before.by_devices)
         topics = set().union(*[each.topics for each in self._hub.roster.of_user(user_id)])
-        return _Told(status, frozenset(topics))
+        return _Told(status, frozenset(topics), Status.AWAY if is_idle else Status.ONLINE)
 
     async def _tell(self, name: str, news: list[_News]) -> None:
         """Tell the watchers of a topic, in as many events as it takes."""

@@ -91,12 +91,18 @@ class Sessions:
 
     # -- changing
 
-    def renew(self, connection: Connection, session: Session, since: float) -> None:
-        """Have a connection go on with this session, looked up since then, unless it was revoked meanwhile."""
-        if self.is_revoked(session, since):
+    async def renew(self, connection: Connection, session: Session, since: float) -> None:
+        """Have a connection go on with this session, looked up since then, or with what has become of it meanwhile.
+
+        Where that is over, the connection is.
+        """
+        now = await self.current(session, since)
+        if connection.has_ended:
+            return
+        if now is None:
             connection.end(_REVOKED)
             return
-        self._hub.roster.renew(connection, session)
+        self._hub.roster.renew(connection, now)
         self.settle(connection)
 
     def revoke(self, of: Target) -> int:
@@ -125,46 +131,47 @@ class Sessions:
         authenticated anew. If cancelled, some are done.
         """
         self._note(self._invalidated, of)
-        by_session: dict[Hashable, list[tuple[Connection, Session]]] = {}
+        by_session: dict[Hashable, list[Connection]] = {}
         for connection in self._hub.connections(of):
             session = connection.session
             key = (session.user, session.id) if session.id else connection
-            by_session.setdefault(key, []).append((connection, session))
+            by_session.setdefault(key, []).append(connection)
         waiting = iter(by_session.values())
         async with open_tasks() as tasks:
             for _ in range(min(_READS, len(by_session))):
                 tasks.start_soon(self._read_some, waiting)
 
-    async def _read_some(self, waiting: Iterator[list[tuple[Connection, Session]]]) -> None:
+    async def _read_some(self, waiting: Iterator[list[Connection]]) -> None:
         for stays in waiting:
             await self._read_one(stays)
 
-    async def _read_one(self, stays: list[tuple[Connection, Session]]) -> None:
-        """Read one session, and have all its connections go on with it; `stays` has them with what they have by now."""
-        _, old = stays[0]
-        since = trio.current_time()
-        new: Session | None = old
-        try:
-            if self._read is not None:
-                with trio.fail_after(self._read_within):
-                    new = await self._read(old)
-            is_over = new is None or self.is_revoked(new, since)
-            for connection, session in stays:
-                self._go_on(connection, session, None if is_over else session if new is old else new)
-        except Exception:
-            log.exception("a session cannot be read anew; its connections are closed")
-            for connection, _ in stays:
-                connection.end(_UNREADABLE)
+    async def _read_one(self, stays: list[Connection]) -> None:
+        """Read one session, and have all its connections go on with it; again where they have another one meanwhile."""
+        while stays := [connection for connection in stays if not connection.has_ended]:
+            old = {connection: connection.session for connection in stays}
+            since, session = trio.current_time(), stays[0].session
+            new: Session | None = session
+            try:
+                if self._read is not None:
+                    with trio.fail_after(self._read_within):
+                        new = await self._read(session)
+                if new is not None and self.is_revoked(new, since):
+                    new = None
+                self._go_on([each for each in stays if each.session is old[each]], session, new)
+            except Exception:
+                log.exception("a session cannot be read anew; its connections are closed")
+                _end_all([each for each in stays if each.session is old[each]], _UNREADABLE)
+            stays = [each for each in stays if each.session is not old[each] and each.session is not new]
 
-    def _go_on(self, connection: Connection, old: Session, new: Session | None) -> None:
-        if connection.has_ended or connection.session is not old:  # it was renewed while we asked
-            return
+    def _go_on(self, connections: list[Connection], old: Session, new: Session | None) -> None:
+        """Have connections go on with a session that was read; None says that it is over."""
         if new is None:
-            connection.end(_REVOKED)
+            _end_all(connections, _REVOKED)
             return
-        if new is not old:
-            self._hub.roster.renew(connection, new)
-        self.settle(connection)
+        for connection in connections:
+            if new is not old:
+                self._hub.roster.renew(connection, new)
+            self.settle(connection)
 
     def settle(self, connection: Connection) -> None:
         """See that a connection hears what its session may hear by now: no topic to which it has no right any more,
@@ -193,10 +200,20 @@ class Sessions:
             return False
 
 
+def _end_all(connections: Iterable[Connection], close: CloseReason) -> None:
+    for connection in connections:
+        connection.end(close)
+
+
 def _concerns(changes: Iterable[tuple[float, Target]], session: Session, since: float) -> bool:
-    """Whether one of these changes, of this moment or later, is of this session."""
+    """Whether one of these changes, of this moment or later, is of this session. Of topics and connections nobody knows
+    who is on the way to them: so such a change may be of anybody.
+    """
     candidate = _Candidate(session)
-    return any(when >= since and is_for(target, candidate) for when, target in changes)
+    return any(
+        when >= since and (target.is_of("topic") or target.is_of("connection") or is_for(target, candidate))
+        for when, target in changes
+    )
 
 
 class _Candidate:

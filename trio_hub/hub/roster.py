@@ -93,6 +93,8 @@ class Roster:
         options, why = self._options, None
         if self._arrivals is not None and not self._arrivals.take(1, trio.current_time()):
             why = "Too many come at once"
+        elif self._strangers[_area_of(address)] >= options.connections_of_address:
+            why = "There are too many connections from your address"
         elif resume is None or self._find(resume[0])[0] is None:  # who has a place here already may come to it
             area = _area_of(address)
             if len(self._index) + self._strangers.total() >= options.connections:
@@ -286,7 +288,7 @@ class Roster:
         Raises `Misuse` beyond the number of topics that a connection may have.
         """
         count = len(connection.topics) + len(connection.topics_beside)
-        if count >= self._options.topics and topic not in connection.topics:
+        if count >= self._options.topics and topic not in connection.topics | connection.topics_beside:
             raise Misuse(f"a connection may subscribe to {self._options.topics} topics")
         is_new = self._index.subscribe(connection, topic)
         if is_new:
