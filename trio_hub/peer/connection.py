@@ -356,8 +356,9 @@ class Connection:
                 self._in_batch = True
                 for message in messages:
                     all_said = self.codec.from_client(message)
+                    size = 0.0 if self._allow is None else _size(message) / max(len(all_said), 1)
                     for said in all_said:
-                        self._heed(said, _size(message) / len(all_said), link)
+                        self._heed(said, size, link)
                         if self._ended:  # by what it asked, perhaps: then nothing behind that is carried out
                             return
                         if link.writer.is_full:  # who does not read our replies gets to ask no more
@@ -373,9 +374,9 @@ class Connection:
             self._in_batch = False
 
     def _heed(self, said: FromClient, size: float, link: Link) -> None:
-        """Heed one thing that was said, in about so many bytes."""
+        """Heed one thing that was said, in about so many bytes, where that matters."""
         assert self._requests is not None
-        if isinstance(said, Request | MalformedRequest):
+        if type(said) is Request or type(said) is MalformedRequest:
             self.asked += 1
             if self._allow is not None and not self._allow(size):
                 self._requests.refuse(said.seq, _TOO_FAST, link)
