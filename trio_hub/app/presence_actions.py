@@ -9,9 +9,9 @@ import attrs
 
 from trio_hub.app.presence import Presence, Status
 from trio_hub.app.router import Router
-from trio_hub.app.topics import MaySubscribe, Nothing, Subscribe, check_topic
+from trio_hub.app.topics import MaySubscribe, Nothing, Subscribe, check_may_hear, too_many_is_refused
 from trio_hub.app.typing import Typing
-from trio_hub.errors import Misuse, RequestFailed
+from trio_hub.errors import RequestFailed
 from trio_hub.peer.connection import Connection
 
 __all__ = ["add_presence", "add_typing"]
@@ -73,16 +73,14 @@ def add_presence(router: Router, presence: Presence, *, may_subscribe: MaySubscr
 
     @router.action("presence", critical=False)
     def list_present(connection: Connection, data: Subscribe) -> dict[str, Any]:
-        _check(connection, data.topic, may_subscribe)
+        check_may_hear(connection.session, data.topic, may_subscribe)
         return {"topic": data.topic, "users": presence.present(data.topic)}
 
     @router.action("watch", ordered=True, critical=False)
     def watch(connection: Connection, data: Subscribe) -> dict[str, Any]:
-        _check(connection, data.topic, may_subscribe)
-        try:
+        check_may_hear(connection.session, data.topic, may_subscribe)
+        with too_many_is_refused():
             return {"topic": data.topic, "users": presence.watch(connection, data.topic)}
-        except Misuse as error:
-            raise RequestFailed(403, "too_many_topics", str(error)) from error
 
     @router.action("unwatch", ordered=True)
     def unwatch(connection: Connection, data: Subscribe) -> None:
@@ -127,11 +125,9 @@ def add_typing(router: Router, typing: Typing, *, may_subscribe: MaySubscribe) -
         if not data.open:
             typing.close(connection, data.topic)
             return
-        _check(connection, data.topic, may_subscribe)
-        try:
+        check_may_hear(connection.session, data.topic, may_subscribe)
+        with too_many_is_refused():
             typing.open(connection, data.topic)
-        except Misuse as error:
-            raise RequestFailed(403, "too_many_topics", str(error)) from error
 
     @router.action("user_typing", critical=False)
     def user_typing(connection: Connection, data: TypingIn) -> None:
@@ -141,9 +137,3 @@ def add_typing(router: Router, typing: Typing, *, may_subscribe: MaySubscribe) -
             raise RequestFailed(403, "no_right", "you are not subscribed to that topic")
         details = {"channel_id": data.channel_id, "parent_id": data.parent_id}
         typing.tell(connection.user, data.channel_id, details)
-
-
-def _check(connection: Connection, name: str, may_subscribe: MaySubscribe) -> None:
-    check_topic(name)
-    if not may_subscribe(connection.session, name):
-        raise RequestFailed(403, "no_right", f"you may not subscribe to {name!r}")

@@ -10,6 +10,7 @@ import trio
 
 from trio_hub.app.topics import MaySubscribe
 from trio_hub.errors import Misuse
+from trio_hub.hub.expiry import session_of
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.index import is_for
 from trio_hub.link.tasks import open_tasks
@@ -133,9 +134,7 @@ class Sessions:
         self._note(self._invalidated, of)
         by_session: dict[Hashable, list[Connection]] = {}
         for connection in self._hub.connections(of):
-            session = connection.session
-            key = (session.user, session.id) if session.id else connection
-            by_session.setdefault(key, []).append(connection)
+            by_session.setdefault(session_of(connection), []).append(connection)
         waiting = iter(by_session.values())
         async with open_tasks() as tasks:
             for _ in range(min(_READS, len(by_session))):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
 import attrs
@@ -26,9 +27,11 @@ __all__ = [
     "add_ping",
     "add_topics",
     "anybody",
+    "check_may_hear",
     "check_topic",
     "delivery_of",
     "nobody",
+    "too_many_is_refused",
 ]
 
 _LONGEST_TOPIC: Final = 200
@@ -102,6 +105,22 @@ def check_topic(name: str) -> None:
         raise RequestFailed(400, "bad_topic", f"A topic's name is {form} - at `$.topic`")
 
 
+def check_may_hear(session: Session, name: str, may_subscribe: MaySubscribe) -> None:
+    """Raise `RequestFailed` unless this is a topic's name, and this session may hear it."""
+    check_topic(name)
+    if not may_subscribe(session, name):
+        raise RequestFailed(403, "no_right", f"you may not subscribe to {name!r}")
+
+
+@contextmanager
+def too_many_is_refused() -> Iterator[None]:
+    """Within the block a connection is subscribed; where it may have no more topics, that is answered with FAIL 403."""
+    try:
+        yield
+    except Misuse as error:
+        raise RequestFailed(403, "too_many_topics", str(error)) from error
+
+
 def add_ping(router: Router) -> None:
     """Answer `ping` with ``{"text": "pong", "version", "server_time"}``; the time is in milliseconds since 1970."""
 
@@ -121,13 +140,9 @@ def add_topics(
 
     @router.action("subscribe", ordered=True)
     def subscribe(connection: Connection, data: Subscribe) -> None:
-        check_topic(data.topic)
-        if not may_subscribe(connection.session, data.topic):
-            raise RequestFailed(403, "no_right", f"you may not subscribe to {data.topic!r}")
-        try:
+        check_may_hear(connection.session, data.topic, may_subscribe)
+        with too_many_is_refused():
             hub.roster.subscribe(connection, data.topic)
-        except Misuse as error:
-            raise RequestFailed(403, "too_many_topics", str(error)) from error
 
     @router.action("unsubscribe", ordered=True)
     def unsubscribe(connection: Connection, data: Subscribe) -> None:

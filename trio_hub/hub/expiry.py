@@ -11,7 +11,7 @@ import trio
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.peer.connection import Connection
 
-__all__ = ["Expiry"]
+__all__ = ["Expiry", "session_of"]
 
 _BEAT = 1.0  # s
 _TURN = 4096  # connections looked at before other tasks get a turn: less than a millisecond
@@ -69,7 +69,7 @@ class Expiry:
         now = trio.current_time()
         for connection, term in terms:
             session = connection.session
-            if active and session.extended and _session_of(connection) in active:
+            if active and session.extended and session_of(connection) in active:
                 term.ends_at = now + session.lasts
             elif term.ends_at <= now and self._terms.get(connection) is term:  # and not renewed meanwhile
                 del self._terms[connection]
@@ -82,10 +82,10 @@ def _active_among(terms: list[tuple[Connection, _Term]]) -> Iterator[Hashable]:
         if connection.asked != term.asked:
             term.asked = connection.asked
             if connection.session.extended:
-                yield _session_of(connection)
+                yield session_of(connection)
 
 
-def _session_of(connection: Connection) -> Hashable:
+def session_of(connection: Connection) -> Hashable:
     """Return what connections of one session have in common; one without an id is its own."""
     session = connection.session
     return (session.user, session.id) if session.id else connection
