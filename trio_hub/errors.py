@@ -5,6 +5,7 @@
     |-- PeerFault         them: the other side broke the protocol
     |-- LinkLost          the world: this link is gone; a resume may mend it
     |   `-- Refused       the other side answered the upgrade with an HTTP error
+    |-- StreamReset       one message was given up midway; the link and the others on it go on
     |-- Gap               events were lost for good; what follows is complete again
     |-- RequestFailed     a request was answered with FAIL (handlers raise it to answer so)
     |   `-- OutcomeUnknown  a request was sent, and nobody can say whether it was carried out
@@ -21,7 +22,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trio_hub.messages import CloseReason
 
-__all__ = ["Closed", "Gap", "HubError", "LinkLost", "Misuse", "OutcomeUnknown", "PeerFault", "Refused", "RequestFailed"]
+__all__ = [
+    "Closed",
+    "Gap",
+    "HubError",
+    "LinkLost",
+    "Misuse",
+    "OutcomeUnknown",
+    "PeerFault",
+    "Refused",
+    "RequestFailed",
+    "StreamReset",
+]
 
 
 class HubError(Exception):
@@ -60,6 +72,18 @@ class Refused(LinkLost):
         self.status = status
         self.headers = headers
         self.body = body
+
+
+class StreamReset(HubError):
+    """One message was given up midway: by its sender, or by its receiver. Nothing else on the link is touched.
+
+    `code` is one of the close codes, or a number of the application's own; `reason` are the words that came with it.
+    """
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(f"{code}: {reason}" if reason else str(code))
+        self.code = code
+        self.reason = reason
 
 
 class Gap(HubError):

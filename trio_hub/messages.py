@@ -17,6 +17,7 @@ __all__ = [
     "CloseCode",
     "CloseReason",
     "Event",
+    "Kind",
     "MalformedRequest",
     "Reply",
     "Request",
@@ -53,6 +54,15 @@ class CloseCode:
     SESSION_EXPIRED: Final = 4502
     SESSION_REPLACED: Final = 4503
     TOO_MANY_SESSIONS: Final = 4504
+
+
+class Kind:
+    """What a message is, by its opcode (RFC 6455 section 5.2). Private dialects have others: 3-7 beside these, and
+    11-15 for messages as short and as urgent as a ping.
+    """
+
+    TEXT: Final = 1
+    BINARY: Final = 2
 
 
 @attrs.frozen

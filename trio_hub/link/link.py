@@ -10,7 +10,7 @@ ended it, and always leaves the stream closed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -18,10 +18,11 @@ import trio
 
 from trio_hub.bucket import Bucket
 from trio_hub.errors import LinkLost, Misuse, PeerFault
+from trio_hub.link.incoming import Incoming
 from trio_hub.link.tasks import open_tasks
 from trio_hub.link.transport import transport_for
 from trio_hub.link.writer import Writer
-from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.messages import CloseCode, CloseReason, Kind
 from trio_hub.options import LinkOptions
 from trio_hub.wire.deflate import Deflater, Parameters
 from trio_hub.wire.frames import (
@@ -140,6 +141,14 @@ class Link:
             except LinkLost:
                 raise StopAsyncIteration from None
         return self._held_back.pop()
+
+    async def messages(self) -> AsyncGenerator[Incoming, None]:
+        """Yield each message from its first fragment on, in order; the iteration stops when the link has ended.
+
+        Asking for the next one drops what is left of the one before.
+        """
+        async for message in self:
+            yield _whole(message, self.options.max_message)
 
     async def _read(self) -> bytes:
         if self._unread or self._frames.has_more or self._frames.fault is not None:
@@ -305,3 +314,14 @@ class Link:
             finally:
                 await self.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
                 tasks.cancel_scope.cancel()
+
+
+def _whole(message: str | bytes, max_message: int) -> Incoming:
+    """Return a message that is all there."""
+    chunks = [message] if message else []
+
+    async def next_chunk() -> str | bytes | None:
+        await trio.lowlevel.checkpoint()
+        return chunks.pop() if chunks else None
+
+    return Incoming(Kind.TEXT if isinstance(message, str) else Kind.BINARY, next_chunk, max_message=max_message)

@@ -1,0 +1,63 @@
+"""Whatever a large message may come from, in pieces of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Any, Protocol
+
+import trio
+
+from trio_hub.errors import Misuse
+from trio_hub.messages import Kind
+
+__all__ = ["File", "Source", "pieces_of"]
+
+
+class File(Protocol):
+    """A file, opened in binary mode for binary messages and in text mode for text."""
+
+    def read(self, size: int, /) -> str | bytes:
+        """Return about so much; nothing at the end. Called in a thread, as files make their readers wait."""
+        ...
+
+
+Source = str | bytes | AsyncIterable[str | bytes] | Iterable[str | bytes] | File
+"""What a large message may come from."""
+
+
+async def pieces_of(kind: int, source: Source, size: int) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of `source`, none of it kept, in pieces of at most `size` bytes and never empty.
+
+    Raises `Misuse` where it has no text for a message of text, or text for another, and whatever the source raises.
+    """
+    async for chunk in _chunks_of(source, size):
+        data = _encoded(kind, chunk)
+        for at in range(0, len(data), size):
+            yield data[at : at + size]
+
+
+async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, None]:
+    if isinstance(source, str | bytes):
+        yield source
+    elif hasattr(source, "read"):
+        file: Any = getattr(source, "wrapped", source)  # of a `trio.wrap_file`, whose iteration is by lines
+        while chunk := await trio.to_thread.run_sync(file.read, size):
+            yield chunk
+    elif isinstance(source, AsyncIterable):
+        async for chunk in source:
+            yield chunk
+    elif isinstance(source, Iterable):
+        for chunk in source:
+            yield chunk
+    else:
+        raise Misuse(f"a message cannot come from {type(source).__name__}: it is no text, bytes, iterable or file")
+
+
+def _encoded(kind: int, chunk: str | bytes) -> bytes:
+    if isinstance(chunk, str) is not (kind == Kind.TEXT) or not isinstance(chunk, str | bytes):
+        wanted = "str" if kind == Kind.TEXT else "bytes"
+        raise Misuse(f"a message of kind {kind} is made of {wanted}, not {type(chunk).__name__}")
+    try:
+        return chunk.encode() if isinstance(chunk, str) else chunk
+    except UnicodeEncodeError as error:
+        raise Misuse(f"the text cannot be sent as UTF-8: {error.reason}") from error
