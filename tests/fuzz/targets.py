@@ -29,7 +29,6 @@ from trio_hub.wire.frames import (
     PING,
     PONG,
     TEXT,
-    FrameReader,
     Ping,
     Pong,
     Received,
@@ -37,6 +36,7 @@ from trio_hub.wire.frames import (
     frame,
     message_frame,
 )
+from trio_hub.wire.reading import FrameReader
 
 __all__ = ["TARGETS"]
 

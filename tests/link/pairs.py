@@ -14,7 +14,8 @@ from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import LinkOptions
 from trio_hub.testing import Cable
-from trio_hub.wire.frames import FrameReader, Received
+from trio_hub.wire.frames import Received
+from trio_hub.wire.reading import FrameReader
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80

@@ -26,7 +26,7 @@ from trio_hub.testing import (
     upgrade_response,
 )
 from trio_hub.testing.frame import cut_frame
-from trio_hub.wire.frames import FrameReader
+from trio_hub.wire.reading import FrameReader
 
 V1 = "trio-hub.v1.json"
 

@@ -27,7 +27,7 @@ from trio_hub.options import CompressionOptions
 from trio_hub.wire.bodies import Body, Tally
 from trio_hub.wire.codecs import CODECS, COMPAT, V1_CBOR, V1_JSON
 from trio_hub.wire.deflate import Deflater, Inflater
-from trio_hub.wire.frames import FrameReader
+from trio_hub.wire.reading import FrameReader
 
 both_spellings = pytest.mark.parametrize("codec", [COMPAT, V1_JSON], ids=["compat", "v1"])
 LARGEST = 2**53 - 1

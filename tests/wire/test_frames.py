@@ -22,7 +22,8 @@ from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseReason
 from trio_hub.options import CompressionOptions
 from trio_hub.wire.deflate import Deflater, Inflater
-from trio_hub.wire.frames import DEFLATED, FrameReader, Ping, Pong, close_frame, frame, message_frame
+from trio_hub.wire.frames import DEFLATED, Ping, Pong, close_frame, frame, message_frame
+from trio_hub.wire.reading import FrameReader
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80

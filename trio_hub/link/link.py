@@ -25,17 +25,8 @@ from trio_hub.link.writer import Writer
 from trio_hub.messages import CloseCode, CloseReason, Kind
 from trio_hub.options import LinkOptions
 from trio_hub.wire.deflate import Deflater, Parameters
-from trio_hub.wire.frames import (
-    PING,
-    PONG,
-    FrameReader,
-    Ping,
-    Received,
-    close_frame,
-    frame,
-    message_frame,
-    message_frames,
-)
+from trio_hub.wire.frames import PING, PONG, Ping, Received, close_frame, frame, message_frame, message_frames
+from trio_hub.wire.reading import FrameReader
 
 __all__ = ["Link"]
 

@@ -28,7 +28,8 @@ from trio_hub.options import CompressionOptions
 from trio_hub.wire.bodies import Body
 from trio_hub.wire.codecs import Codec
 from trio_hub.wire.deflate import Deflater, Inflater
-from trio_hub.wire.frames import FrameReader, close_frame
+from trio_hub.wire.frames import close_frame
+from trio_hub.wire.reading import FrameReader
 
 __all__ = ["CodecContract"]
 
