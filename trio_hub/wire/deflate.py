@@ -27,7 +27,17 @@ from trio_hub.options import CompressionOptions, LinkOptions
 if TYPE_CHECKING:
     from zlib import _Decompress
 
-__all__ = ["CLOSING", "OFFER", "Deflater", "Inflater", "Parameters", "agreed_in", "answer_to", "stored_head"]
+__all__ = [
+    "CLOSING",
+    "OFFER",
+    "DeflatedMessage",
+    "Deflater",
+    "Inflater",
+    "Parameters",
+    "agreed_in",
+    "answer_to",
+    "stored_head",
+]
 
 _NAME: Final = "permessage-deflate"
 _LARGEST_WINDOW: Final = 15
@@ -143,6 +153,22 @@ class Deflater:
         return (stream.compress(payload) + stream.flush(zlib.Z_SYNC_FLUSH))[: -len(_UNSAID)]
 
 
+class DeflatedMessage:
+    """One message deflated piece by piece, each up to a sync flush, so that what was written can be read at once."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, deflater: Deflater) -> None:
+        self._stream = zlib.compressobj(deflater.options.level, zlib.DEFLATED, -deflater.window_bits, _MEMORY)
+
+    def deflate(self, payload: bytes, *, last: bool) -> bytes:
+        """Return a fragment of the message. What is empty and the last is an empty block (section 7.2.3.6)."""
+        if not payload:
+            return CLOSING if last else b""
+        deflated = self._stream.compress(payload) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        return deflated[: -len(_UNSAID)] if last else deflated
+
+
 _deflater = cache(Deflater)
 
 
@@ -179,6 +205,10 @@ class Inflater:
         except zlib.error as error:
             raise PeerFault(CloseCode.INVALID_DATA, f"message is not deflated: {error}") from error
         return inflated
+
+    def allow_more(self) -> None:
+        """Let the message under way have `max_message` bytes more: it is not held."""
+        self._room = self._max_message
 
     def _inflate(self, data: bytes) -> bytes:
         parts = []

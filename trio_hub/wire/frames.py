@@ -34,6 +34,7 @@ __all__ = [
     "Received",
     "check_control",
     "close_frame",
+    "close_payload",
     "control",
     "frame",
     "frame_head",
@@ -42,6 +43,7 @@ __all__ = [
     "message_frames",
     "not_utf8",
     "text",
+    "utf8",
 ]
 
 CONTINUATION: Final = 0x0
@@ -56,7 +58,6 @@ DEFLATED: Final = 0x40
 WHOLE_TEXT: Final = 0x80 | TEXT
 WHOLE_BINARY: Final = 0x80 | BINARY
 LARGEST_CONTROL: Final = 125
-_LONGEST_REASON: Final = LARGEST_CONTROL - 2
 _REGISTERED_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 """Close codes below 3000 that may stand in a frame (IANA's registry)."""
 
@@ -115,7 +116,7 @@ def message_frame(message: str | bytes, *, mask: bool = False, deflater: Deflate
     """
     opcode = BINARY
     if not isinstance(message, bytes):
-        opcode, message = TEXT, _utf8(message)
+        opcode, message = TEXT, utf8(message)
     if deflater is not None and len(message) >= deflater.options.above:
         deflated = deflater.deflate(message)
         if len(deflated) < len(message):
@@ -129,14 +130,15 @@ def message_frames(messages: Iterable[str | bytes], *, mask: bool = False, defla
         return b"".join([message_frame(message, mask=mask, deflater=deflater) for message in messages])
     parts = []
     for message in messages:
-        first, payload = (WHOLE_BINARY, message) if isinstance(message, bytes) else (WHOLE_TEXT, _utf8(message))
+        first, payload = (WHOLE_BINARY, message) if isinstance(message, bytes) else (WHOLE_TEXT, utf8(message))
         size = len(payload)
         parts.append(_SMALL_HEADS[first][size] if size < 126 else frame_head(first, size))
         parts.append(payload)
     return b"".join(parts)
 
 
-def _utf8(text: str) -> bytes:
+def utf8(text: str) -> bytes:
+    """Return text as bytes. Raises `Misuse` for what is no text, and for lone surrogates."""
     if not isinstance(text, str):
         raise Misuse(f"a message is str or bytes, not {type(text).__name__}")
     try:
@@ -150,12 +152,17 @@ def close_frame(close: CloseReason, *, mask: bool = False) -> bytes:
 
     Raises `Misuse` for a code that may not be sent.
     """
+    return frame(CLOSE, close_payload(close, LARGEST_CONTROL), mask=mask)
+
+
+def close_payload(close: CloseReason, most: int) -> bytes:
+    """Return what a close frame says, in at most so many bytes. Raises `Misuse` for a code that may not be sent."""
     if close.code in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):  # codes that are never sent (section 7.4.1)
-        return frame(CLOSE, b"", mask=mask)
+        return b""
     if not _may_be_sent(close.code):
         raise Misuse(f"close code {close.code} may not be sent")
-    reason = close.reason.encode(errors="replace")[:_LONGEST_REASON].decode(errors="ignore")
-    return frame(CLOSE, struct.pack(">H", close.code) + reason.encode(), mask=mask)
+    reason = close.reason.encode(errors="replace")[: most - 2].decode(errors="ignore")
+    return struct.pack(">H", close.code) + reason.encode()
 
 
 # -- the rules for one frame ----------------------------------------------------------------------------------------
