@@ -10,32 +10,33 @@ import trio_hub
 ROOT = Path(trio_hub.__file__).parent
 
 FLOORS = {
+    "dialect": 1,
     "delivery": 1,
     "errors": 0,
     "bucket": 0,
     "messages": 0,
-    "options": 1,
+    "options": 2,
     "session": 0,
     "targets": 1,
     "version": 0,
-    "wire": 2,
-    "link": 3,
-    "peer": 4,
-    "hub": 5,
-    "app": 6,
-    "metrics": 6,
-    "tracing": 6,
-    "resources": 7,
-    "reception": 7,
-    "side_door": 8,
-    "server": 9,
-    "": 10,  # the front door itself
-    "broker": 11,
-    "cli": 12,
-    "__main__": 13,
-    "testing": 13,
+    "wire": 3,
+    "link": 4,
+    "peer": 5,
+    "hub": 6,
+    "app": 7,
+    "metrics": 7,
+    "tracing": 7,
+    "resources": 8,
+    "reception": 8,
+    "side_door": 9,
+    "server": 10,
+    "": 11,  # the front door itself
+    "broker": 12,
+    "cli": 13,
+    "__main__": 14,
+    "testing": 14,
 }
-PURE = {"bucket", "wire", "delivery", "errors", "messages", "options", "session", "targets", "version"}
+PURE = {"bucket", "wire", "delivery", "dialect", "errors", "messages", "options", "session", "targets", "version"}
 EFFECTS = {"trio", "time", "socket", "os", "threading", "asyncio", "trio_websocket", "h11"}
 
 MODULES = sorted(ROOT.rglob("*.py"))

@@ -415,7 +415,7 @@ async def test_who_leaves_instead_of_answering_the_challenge_leaves_nothing(auto
 
 async def test_pings_are_answered_while_the_challenge_is_awaited(autojump_clock):
     async with open_world(authenticate=TOKENS) as world, world.open_link() as link:
-        link.ping()
+        link.probe()
         with trio.move_on_after(1):
             await link.receive()
         assert link.heard

@@ -11,6 +11,7 @@ import attrs
 from attrs import validators
 
 from trio_hub.bucket import Rate
+from trio_hub.dialect import STANDARD, Dialect
 
 __all__ = ["ClientOptions", "CompressionOptions", "HubOptions", "LinkOptions", "OpeningOptions", "OutboxOptions"]
 
@@ -51,6 +52,9 @@ class LinkOptions:
 
     max_message: int = attrs.field(default=1 * MIB, validator=_positive)
     """One message of the peer, all fragments together, as it came and as it is inflated."""
+    max_frame: int = attrs.field(default=1 * MIB, validator=_positive)
+    """One frame, where it has to be held until it is whole though its message is not: where links are sealed, and on
+    webson's streams."""
     max_fragments: int = attrs.field(default=1024, validator=_positive)
     """Frames of one message. Nobody needs more; tiny frames are how memory is eaten within a size limit."""
     finish_within: float = attrs.field(default=60.0, validator=_positive)
@@ -71,6 +75,10 @@ class LinkOptions:
     """One read. Larger reads cost memory, smaller ones system calls."""
     piece_size: int = attrs.field(default=256 * KIB, validator=_positive)
     """One write. What a link has taken can no longer be dropped or replaced, so not all at once."""
+    fragment_size: int = attrs.field(default=64 * KIB, validator=_positive)
+    """One fragment of a message that is sent piece by piece. What comes in between (a pong) waits for one of them."""
+    dialect: Dialect = STANDARD
+    """How both ends have agreed to spell everything; a server for the public speaks the standard."""
     compression: CompressionOptions | None = None
     """Whether a client offers compression, and a server agrees to it. Off, since it takes 10 us and more for each
     message, and tells by its size what a secret and a stranger's text have in common, where one message has both."""
@@ -163,6 +171,8 @@ class HubOptions:
             raise ValueError("what is kept is part of what is held: kept_count < count, kept_size < size")
         if self.budget < self.outbox.size:
             raise ValueError("one connection may be owed no more than all together: size <= budget")
+        if not self.link.dialect.is_standard:
+            raise ValueError("a hub speaks the standard dialect; others are for links without a hub")
         if self.outbox.age <= self.window:
             raise ValueError("who is away is owed events for as long as the window: window < age")
 

@@ -193,7 +193,7 @@ async def test_a_clients_pong_is_masked(autojump_clock):
 
 async def test_a_ping_of_ours_is_a_ping(autojump_clock):
     async with link_and_peer() as (link, peer):
-        link.ping()
+        link.probe()
         assert await peer.hear() == Ping(b"")
         peer.stream.hang_up()
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from trio_hub.dialect import Dialect
 from trio_hub.messages import CloseReason, Kind
 from trio_hub.wire.deflate import Inflater
-from trio_hub.wire.dialect import Dialect
 from trio_hub.wire.frames import PING, PONG, Ping, Pong
 from trio_hub.wire.framing import Framer
 from trio_hub.wire.pieces import Piece, PieceReader
@@ -38,7 +38,9 @@ def compresses(captured: dict[str, Any]) -> bool:
 def reader_for(captured: dict[str, Any], *, client: bool) -> PieceReader:
     inflater = partial(Inflater, 15, MAX, keeps_context=False) if compresses(captured) else None
     streams = streams_in(captured)
-    return PieceReader(dialect_of(captured), client=client, max_frame=MAX, inflater=inflater, streams=streams)
+    return PieceReader(
+        dialect_of(captured), client=client, max_frame=MAX, max_inflated=MAX, inflater=inflater, streams=streams
+    )
 
 
 def framer_for(captured: dict[str, Any], *, client: bool) -> Framer:

@@ -85,4 +85,4 @@ class Heart:
         elif pulse.midway >= self._finish_within:
             link.end(CloseReason(CloseCode.POLICY, "the message was not finished in time"))
         elif pulse.silent == self._ping_after and link.listening:
-            link.ping()
+            link.probe()

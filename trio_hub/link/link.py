@@ -11,26 +11,39 @@ ended it, and always leaves the stream closed.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
-from typing import cast
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from secrets import token_bytes
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
 from trio_hub.bucket import Bucket
 from trio_hub.errors import LinkLost, Misuse, PeerFault
+from trio_hub.link.arrivals import Arrivals
 from trio_hub.link.incoming import Incoming
+from trio_hub.link.readers import pieces_from, reader_for
+from trio_hub.link.sources import Source, pieces_of
 from trio_hub.link.tasks import open_tasks
 from trio_hub.link.transport import transport_for
 from trio_hub.link.writer import Writer
 from trio_hub.messages import CloseCode, CloseReason, Kind
 from trio_hub.options import LinkOptions
 from trio_hub.wire.deflate import Deflater, Parameters
-from trio_hub.wire.frames import PING, PONG, Ping, Received, close_frame, frame, message_frame, message_frames
+from trio_hub.wire.frames import PING, PONG, Ping, Pong
+from trio_hub.wire.framing import Fragments, Framer
+from trio_hub.wire.pieces import PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
+
+if TYPE_CHECKING:
+    from trio_hub.wire.sealing import Seal
 
 __all__ = ["Link"]
 
 _SENDS_IN_A_TURN = 8  # a turn of the loop takes as long as a write: so not one for each, and still none is kept waiting
+
+
+_Reader = FrameReader | WholeReader | PieceReader
 
 
 class Link:
@@ -54,6 +67,8 @@ class Link:
         subprotocol: str | None = None,
         compression: Parameters | None = None,
         options: LinkOptions | None = None,
+        seal: Seal | None = None,
+        streams: int = 0,
     ) -> None:
         self.options = options = options or LinkOptions()
         self.subprotocol = subprotocol
@@ -69,13 +84,13 @@ class Link:
         inflater = None
         if compression is not None:
             self.deflater, inflater = compression.carried_out(options, client=client)
-        self._frames = FrameReader(
-            masked=not client,
-            max_message=options.max_message,
-            max_fragments=options.max_fragments,
-            inflater=inflater,
-        )
+        sealer = seal.sealer if seal is not None else None
+        self._framer = Framer(options.dialect, client=client, deflater=self.deflater, sealer=sealer, streams=streams)
+        self._frames: _Reader = reader_for(options, client=client, inflater=inflater, seal=seal, streams=streams > 0)
         self._control_frames: Bucket | None = None  # most links never see any
+        self._pings: dict[bytes, trio.Event] = {}
+        self._deferred: list[tuple[str | bytes, int | None]] = []  # until a message in fragments has ended
+        self._turn = trio.lowlevel.ParkingLot()
         self._unread = unread
         self._held_back: list[str | bytes] = []  # the next message is the last
         self._sends = 0
@@ -92,27 +107,34 @@ class Link:
     async def receive(self) -> list[str | bytes]:
         """Return all the messages of one read, at least one. For one task at a time; nothing is lost when cancelled.
 
-        Pings are answered on the way. Raises `PeerFault` when the peer broke the protocol (it is being told), and
-        `LinkLost` when the link has ended; what came before is returned first.
+        Messages of private kinds are bytes; `messages` tells the kind. Pings are answered on the way. Raises
+        `PeerFault` when the peer broke the protocol (it is being told), and `LinkLost` when the link has ended; what
+        came before is returned first.
         """
         if self._held_back:
             await trio.lowlevel.checkpoint()
             held_back, self._held_back = self._held_back, []
             return held_back[::-1]
-        while self.closed is None:
-            try:
-                received = self._frames.feed(await self._read())
-            except PeerFault as fault:
-                self.end(CloseReason(fault.code, fault.reason))
-                raise
-            messages = cast("list[str | bytes]", received)
-            if self._frames.had_control_frames:
-                messages = [item for item in received if isinstance(item, str | bytes)]
-                self._heed(received)
+        while True:
+            messages = cast("list[str | bytes]", await self._hear(self._frames))
             if messages:
-                self.received += len(messages)
                 return messages
-        raise LinkLost(self.closed)
+
+    async def _hear(self, reader: _Reader) -> list[Any]:
+        """Return what came in one read, control frames apart, which are heeded. Raises as `receive` does."""
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+        try:
+            received: list[Any] = reader.feed(await self._read())
+        except PeerFault as fault:
+            self.end(CloseReason(fault.code, fault.reason))
+            raise
+        if reader.had_control_frames:
+            controls = [item for item in received if isinstance(item, Ping | Pong | CloseReason)]
+            received = [item for item in received if not isinstance(item, Ping | Pong | CloseReason)]
+            self._heed(controls)
+        self.received += len(received)
+        return received
 
     def hold_back(self, messages: Iterable[str | bytes]) -> None:
         """Have these messages returned by the next `receive`."""
@@ -134,12 +156,25 @@ class Link:
         return self._held_back.pop()
 
     async def messages(self) -> AsyncGenerator[Incoming, None]:
-        """Yield each message from its first fragment on, in order; the iteration stops when the link has ended.
+        """Yield each message from its first fragment on; the iteration stops when the link has ended.
 
-        Asking for the next one drops what is left of the one before.
+        One message after the other: asking for the next drops what is left of the one before. Where a dialect has
+        streams, several are under way at once, and each may be read by a task of its own. To be begun once, and not
+        beside `receive`. Raises `PeerFault`, and `Misuse` where `receive` has read part of a message.
         """
-        async for message in self:
-            yield _whole(message, self.options.max_message)
+        while self._held_back:
+            yield _whole(self._held_back.pop(), self.options.max_message)
+        if not isinstance(self._frames, PieceReader):
+            self._frames, unread = pieces_from(self._frames, self.options, client=self._client)
+            self._unread = unread + self._unread
+        most = self.options.max_message if self.options.dialect.streams else None
+        arrivals = Arrivals(partial(self._hear, self._frames), max_message=self.options.max_message, most=most)
+        while True:
+            try:
+                message = await arrivals.next()
+            except LinkLost:
+                return
+            yield message
 
     async def _read(self) -> bytes:
         if self._unread or self._frames.has_more or self._frames.fault is not None:
@@ -159,39 +194,41 @@ class Link:
             self._die(CloseReason(CloseCode.ABNORMAL, "the stream ended without a goodbye"))
         return data
 
-    def _heed(self, received: list[Received]) -> None:
+    def _heed(self, controls: list[Ping | Pong | CloseReason]) -> None:
         """Answer control frames. Each ping has its pong: the last alone would do (RFC 6455 section 5.5.3), but a peer
         may wait for one by its payload.
         """
-        controls = [item for item in received if not isinstance(item, str | bytes)]
         if self._control_frames is None:
             self._control_frames = Bucket(self.options.control_frames)
         if not self._control_frames.take(len(controls), trio.current_time()):
             self.end(CloseReason(CloseCode.POLICY, "too many control frames"))
             return
-        pings = [item for item in controls if type(item) is Ping]
-        for ping in pings:
-            if not self.writer.is_full:  # who reads nothing gets no pongs either
-                self.writer.post(frame(PONG, ping.payload, mask=self._client))
-        if pings:
-            self.writer.flush()
-        if isinstance(received[-1], CloseReason):
+        for item in controls:
+            if isinstance(item, Pong):
+                answered = self._pings.get(item.payload)
+                if answered is not None:
+                    answered.set()
+            elif isinstance(item, Ping) and not self.writer.is_full:  # who reads nothing gets no pongs either
+                self.writer.post(self._framer.control(PONG, item.payload))
+        self.writer.flush()
+        if isinstance(controls[-1], CloseReason):
             self._goodbye_heard = True
-            self.end(received[-1])
+            self.end(controls[-1])
 
     # -- out
 
-    async def send(self, message: str | bytes) -> None:
-        """Send a message: text for `str`, binary for `bytes`. Waits while too much is waiting already.
+    async def send(self, message: str | bytes, kind: int | None = None) -> None:
+        """Send a message: text for `str`, binary for `bytes`, or of a private `kind`. Waits while too much is waiting.
 
         If cancelled, the message was not sent; otherwise it is sent whole, after those sent before it. Returning says
-        that it is on its way, not that it arrived. Raises `LinkLost` when the link has ended.
+        that it is on its way, not that it arrived. Raises `LinkLost` when the link has ended, `Misuse` for what cannot
+        be sent.
 
         A checkpoint as far as cancelling goes; other tasks get a turn with every eighth call, or when it has to wait.
         """
-        await self.send_all((message,))
+        await self.send_all((message,), kind)
 
-    async def send_all(self, messages: Iterable[str | bytes]) -> None:
+    async def send_all(self, messages: Iterable[str | bytes], kind: int | None = None) -> None:
         """Send messages as `send` does, all of them or none if cancelled; in as few writes as possible.
 
         Several cost little more than one: ``await link.send_all(await link.receive())`` is the quickest echo there is.
@@ -199,24 +236,105 @@ class Link:
         """
         if isinstance(messages, str | bytes):
             raise Misuse("`send_all` takes several messages; `send` takes one")
-        framed = message_frames(messages, mask=self._client, deflater=self.deflater)
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self.writer.wait_for_room()
-        if self.closed is not None:
-            raise LinkLost(self.closed)
-        self.writer.post(framed)
+        await self._wait_for_turn()
+        for framed in self._framer.messages(messages, kind):
+            self.writer.post(framed)
         self.writer.flush()
         self._sends += 1
         if self._sends % _SENDS_IN_A_TURN == 0:  # they are taken: too late to be cancelled
             await trio.lowlevel.cancel_shielded_checkpoint()
 
-    def post(self, message: str | bytes) -> None:
-        """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""
-        self.writer.post(message_frame(message, mask=self._client, deflater=self.deflater))
+    async def send_stream(self, kind: int, source: Source) -> None:
+        """Send one message of this kind in fragments, as its source brings them; memory stays flat.
 
-    def ping(self) -> None:
+        `source` is an async or plain iterable, a file (read in a thread) or a stream: of `str` for text, of `bytes` for
+        every other kind. Each piece leaves at once, so the peer can have what was made so far. Until the message has
+        ended all others wait, those of `post` too; where the dialect has streams they need not.
+
+        What the source raises is raised here, `LinkLost` where the link ends. Then, or when cancelled, the peer learns
+        that the message is not whole: by its stream's end, or else by that of the link, with 1011.
+        """
+        await self._wait_for_turn()
+        fragments = self._framer.begin(kind)
+        try:
+            async with aclosing(pieces_of(kind, source, self._fragment_size)) as pieces:
+                async for piece in pieces:
+                    await self._post_fragment(fragments, piece)
+            await self._post_fragment(fragments, b"", last=True)
+        except BaseException:
+            self._give_up(fragments)
+            raise
+        finally:
+            self._take_turns()
+
+    @property
+    def _fragment_size(self) -> int:
+        return min(self.options.fragment_size, self.options.dialect.chunk_size or self.options.fragment_size)
+
+    async def _post_fragment(self, fragments: Fragments, piece: bytes, *, last: bool = False) -> None:
+        await trio.lowlevel.checkpoint()
+        await self.writer.wait_for_room()
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+        self.writer.post(fragments.piece(piece, last=last))
+        self.writer.flush()
+
+    def _give_up(self, fragments: Fragments) -> None:
+        last_words = fragments.give_up()
+        if last_words is not None:
+            self.writer.post(last_words)
+            self.writer.flush()
+        if last_words is None or self._framer.is_spent:
+            self.end(CloseReason(CloseCode.INTERNAL, "a message was given up midway"))
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a message may be put into the queue. Raises `LinkLost`."""
+        while self.closed is None and (self._framer.is_occupied or self.writer.is_full):
+            if self._framer.is_occupied:
+                await self._turn.park()
+            else:
+                await self.writer.wait_for_room()
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+
+    def _take_turns(self) -> None:
+        """Let those go on who waited for the end of a message in fragments."""
+        deferred, self._deferred = self._deferred, []
+        for message, kind in deferred:
+            self.post(message, kind)
+        self.writer.flush()
+        self._turn.unpark_all()
+
+    def post(self, message: str | bytes, kind: int | None = None) -> None:
+        """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""
+        if self._framer.is_occupied:
+            self._deferred.append((message, kind))
+            return
+        for framed in self._framer.messages((message,), kind):
+            self.writer.post(framed)
+
+    async def ping(self) -> float:
+        """Return how long a ping and its pong take, in seconds, while somebody receives.
+
+        Raises `LinkLost` when the link ends before. How long to wait is the caller's to say.
+        """
+        payload = token_bytes(8)
+        answered = self._pings[payload] = trio.Event()
+        asked = trio.current_time()
+        self.probe(payload)
+        try:
+            while self.closed is None and not answered.is_set():
+                await answered.wait()
+        finally:
+            del self._pings[payload]
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+        return trio.current_time() - asked
+
+    def probe(self, payload: bytes = b"") -> None:
         """Ask for a sign of life. Never waits."""
-        self.writer.post(frame(PING, b"", mask=self._client))
+        self.writer.post(self._framer.control(PING, payload))
         self.writer.flush()
 
     # -- the end
@@ -228,9 +346,8 @@ class Link:
         decided, for a code that may not be sent.
         """
         if self.closed is None:
-            last_words = close_frame(close, mask=self._client)
-            self.closed = close
-            self._transport.interrupt()
+            last_words = self._framer.close(close)
+            self._note_end(close)
             self.writer.post(last_words, last=True)
             self.writer.flush()
 
@@ -271,9 +388,9 @@ class Link:
 
     def _listen_for_goodbye(self, data: bytes) -> None:
         try:
-            received = self._frames.feed(data)
+            received: list[Any] = list(self._frames.feed(data))
             while self._frames.has_more:
-                received = self._frames.feed(b"")
+                received = list(self._frames.feed(b""))
         except PeerFault:
             return  # it has been told that we are leaving; what it says wrong is of no interest now
         self._goodbye_heard = bool(received) and isinstance(received[-1], CloseReason)
@@ -282,9 +399,15 @@ class Link:
         """Note that nothing can come or go any more, and why if nobody knew better."""
         self._dead = True
         if self.closed is None:
-            self.closed = close
-            self._transport.interrupt()
+            self._note_end(close)
         self.writer.stop()
+
+    def _note_end(self, close: CloseReason) -> None:
+        self.closed = close
+        self._transport.interrupt()
+        self._turn.unpark_all()
+        for answered in self._pings.values():
+            answered.set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Link]:

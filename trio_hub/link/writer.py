@@ -165,9 +165,12 @@ class Writer:
 
     def _next_piece(self) -> tuple[bytes, bool]:
         if self._queue:
-            data = b"".join(self._queue)
-            self._queue.clear()
-            self._queue_size = 0
+            if self._options.dialect.is_webson:  # its peers take a header apart that comes in two reads
+                data = self._queue.pop(0)
+            else:
+                data = b"".join(self._queue)
+                self._queue.clear()
+            self._queue_size -= len(data)
             self._room.unpark_all()
             return data, True
         if self._source is not None and not self._last:

@@ -192,6 +192,10 @@ class Inflater:
         self._room = max_message  # bytes that the message under way may still have
         self._stream: _Decompress | None = None
 
+    def again(self) -> Inflater:
+        """Return another like this for one message, which leans on none before it."""
+        return Inflater(self._window_bits, self._max_message, keeps_context=False)
+
     def inflate(self, payload: bytes, *, last: bool) -> bytes:
         """Return what one fragment of a message holds; `last` says that it is the last. No more after a fault.
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from trio_hub.dialect import PRIVATE_CONTROL, Dialect
 from trio_hub.errors import Misuse
 from trio_hub.messages import CloseReason, Kind
 from trio_hub.wire.deflate import DeflatedMessage, Deflater
-from trio_hub.wire.dialect import PRIVATE_CONTROL, Dialect
 from trio_hub.wire.frames import (
     BINARY,
     CLOSE,
@@ -24,12 +23,50 @@ from trio_hub.wire.frames import (
 )
 from trio_hub.wire.masking import apply_long_mask, apply_mask, private_key
 from trio_hub.wire.pieces import NUMBERED
-from trio_hub.wire.sealing import SEAL, Sealer
+
+if TYPE_CHECKING:
+    from trio_hub.wire.sealing import Sealer
 
 __all__ = ["Fragments", "Framer"]
 
 _FIN: Final = 0x80
 _GIVEN_UP: Final = 0x8000
+
+
+class _Numbers:
+    """The numbers of webson's streams, upwards and round again, without those under way; 0 where there are none."""
+
+    __slots__ = ("_latest", "_taken", "given_up", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.given_up = 0
+        self._latest = 0
+        self._taken: set[int] = set()
+
+    @property
+    def all_taken(self) -> bool:
+        """Whether none is left; where there are none at all, whether one message at a time is what there is."""
+        return len(self._taken) >= self.limit
+
+    def take(self) -> int:
+        if not self.limit:
+            return 0
+        self._latest = self._latest % self.limit + 1
+        while self._latest in self._taken:
+            self._latest = self._latest % self.limit + 1
+        self._taken.add(self._latest)
+        return self._latest
+
+    def release(self, number: int) -> None:
+        self._taken.discard(number)
+
+
+_NO_NUMBERS: Final = _Numbers(0)
+
+
+def _new_key() -> bytes:
+    return secrets.token_bytes(4)  # nobody can guess it (section 5.3)
 
 
 class Framer:
@@ -39,6 +76,18 @@ class Framer:
     nothing else goes out until one is ended. `is_occupied` says that no message can begin now. `new_key` makes the key
     of each mask.
     """
+
+    __slots__ = (
+        "_deflater",
+        "_is_plain",
+        "_masks",
+        "_numbers",
+        "_sealer",
+        "dialect",
+        "is_occupied",
+        "largest_control",
+        "new_key",
+    )
 
     def __init__(
         self,
@@ -54,10 +103,10 @@ class Framer:
         self._deflater = deflater
         self._sealer = sealer
         self._is_plain = dialect.is_standard
-        self._numbers = _Numbers(streams)
-        self.new_key = partial(secrets.token_bytes, 4)  # which nobody can guess (section 5.3)
+        self._numbers = _Numbers(streams) if streams else _NO_NUMBERS
+        self.new_key = _new_key
         self.is_occupied = False
-        self.largest_control = LARGEST_CONTROL - (SEAL if sealer is not None else 0)
+        self.largest_control = LARGEST_CONTROL - (sealer.overhead if sealer is not None else 0)
 
     def frame(self, first: int, payload: bytes) -> bytes:
         """Return one frame whose first byte is `first`."""
@@ -132,6 +181,11 @@ class Framer:
 
     # -- in fragments
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether so many messages were given up that no number is left."""
+        return self._numbers.limit > 0 and self._numbers.given_up >= self._numbers.limit
+
     def begin(self, kind: int, *, compressed: bool = True) -> Fragments:
         """Begin a message in fragments, while not occupied. It must be ended, or given up."""
         self.check_kind(kind)
@@ -144,37 +198,15 @@ class Framer:
             deflated = DeflatedMessage(self._deflater)
         return Fragments(self, kind, number, deflated)
 
+    def give_up(self, number: int) -> None:
+        """Note that a message in fragments was given up: a number stays taken."""
+        self._numbers.given_up += number > 0
+        self.is_occupied = number > 0 and self._numbers.all_taken
+
     def end(self, number: int) -> None:
         """Note that a message in fragments has ended; one with a number may be used again."""
         self._numbers.release(number)
         self.is_occupied = False
-
-
-class _Numbers:
-    """The numbers of webson's streams, upwards and round again, without those under way; 0 where there are none."""
-
-    __slots__ = ("_latest", "_taken", "limit")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._latest = 0
-        self._taken: set[int] = set()
-
-    @property
-    def all_taken(self) -> bool:
-        return len(self._taken) >= self.limit
-
-    def take(self) -> int:
-        if not self.limit:
-            return 0
-        self._latest = self._latest % self.limit + 1
-        while self._latest in self._taken:
-            self._latest = self._latest % self.limit + 1
-        self._taken.add(self._latest)
-        return self._latest
-
-    def release(self, number: int) -> None:
-        self._taken.discard(number)
 
 
 class Fragments:
@@ -214,6 +246,7 @@ class Fragments:
 
         The number is not used again: webson keeps what was given up in mind.
         """
+        self._framer.give_up(self._number)
         if not self._number:
             return None
         return self._framer.frame(NUMBERED | self._kind, (self._number | _GIVEN_UP).to_bytes(2))

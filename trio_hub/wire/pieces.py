@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from trio_hub.dialect import PRIVATE_CONTROL, Dialect
 from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.wire.deflate import Inflater
-from trio_hub.wire.dialect import PRIVATE_CONTROL, Dialect
 from trio_hub.wire.frames import (
     CLOSE,
     CONTINUATION,
@@ -39,7 +39,9 @@ from trio_hub.wire.frames import (
     not_utf8,
 )
 from trio_hub.wire.masking import apply_long_mask, apply_mask, private_key
-from trio_hub.wire.sealing import Opener
+
+if TYPE_CHECKING:
+    from trio_hub.wire.sealing import Opener
 
 __all__ = ["NUMBERED", "Piece", "PieceReader", "WholeReader"]
 
@@ -104,6 +106,7 @@ class PieceReader:
         *,
         client: bool,
         max_frame: int,
+        max_inflated: int = 0,
         inflater: Callable[[], Inflater] | None = None,
         opener: Opener | None = None,
         streams: bool = False,
@@ -115,7 +118,8 @@ class PieceReader:
         self._make_inflater = inflater
         self._opener = opener
         self._streams = streams
-        self._most = max_frame // _LARGEST_RATIO + 1 if inflater is not None else 1 << 62
+        self._max_inflated = max_inflated
+        self._most = max_inflated // _LARGEST_RATIO + 1 if inflater is not None else 1 << 62
         self._waiting = bytearray()
         self._first = -1  # of the frame under way
         self._left = 0
@@ -270,7 +274,7 @@ class PieceReader:
             payload = message.inflater.inflate(payload, last=ends)
             message.inflater.allow_more()
             self._inflated += len(payload)
-            self._halted = self._inflated >= self._max_frame
+            self._halted = self._inflated >= self._max_inflated
         if ends or given_up:
             del self._messages[message.stream]
         if payload or ends or given_up or not message.begun:
@@ -324,6 +328,11 @@ class WholeReader:
     def midway(self) -> bool:
         """Whether a message has begun and not ended."""
         return self.pieces.midway
+
+    @property
+    def is_within_message(self) -> bool:
+        """Whether pieces of a message were taken, and not the last."""
+        return bool(self._parts)
 
     @property
     def has_more(self) -> bool:

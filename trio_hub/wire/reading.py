@@ -99,7 +99,6 @@ class FrameReader:
         "_fault",
         "_halted",
         "_inflated",
-        "_inflater",
         "_masked",
         "_max_fragments",
         "_max_message",
@@ -107,11 +106,12 @@ class FrameReader:
         "_waiting",
         "_wanted",
         "had_control_frames",
+        "inflater",
     )
 
     def __init__(self, *, masked: bool, max_message: int, max_fragments: int, inflater: Inflater | None = None) -> None:
         self._masked = masked
-        self._inflater = inflater
+        self.inflater = inflater
         self._max_message = max_message
         self._max_fragments = max_fragments
         self._waiting = bytearray()  # a frame that is not all there
@@ -127,6 +127,17 @@ class FrameReader:
     def midway(self) -> bool:
         """Whether a message has begun and not ended."""
         return not self._halted and (bool(self._waiting) or self._unfinished is not None)
+
+    @property
+    def is_within_message(self) -> bool:
+        """Whether fragments of a message were taken, and not the last."""
+        return self._unfinished is not None
+
+    def take_waiting(self) -> bytes:
+        """Return what was fed and not looked at yet, and forget it."""
+        waiting = bytes(self._waiting)
+        self._waiting.clear()
+        return waiting
 
     @property
     def has_more(self) -> bool:
@@ -244,7 +255,7 @@ class FrameReader:
     def _check(self, first: int, size: int) -> None:
         """Refuse a frame that may not come, or not now, by its header alone (sections 5.2, 5.4, 5.5)."""
         opcode, unfinished = first & 0x0F, self._unfinished
-        if first & 0x70 and not (first & 0x70 == DEFLATED and self._inflater and opcode in (TEXT, BINARY)):
+        if first & 0x70 and not (first & 0x70 == DEFLATED and self.inflater and opcode in (TEXT, BINARY)):
             raise PeerFault(CloseCode.PROTOCOL_ERROR, "reserved bits are set that no agreed extension has there")
         if opcode > PONG or BINARY < opcode < CLOSE:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"opcode {opcode} is not known")
@@ -268,7 +279,7 @@ class FrameReader:
             self.had_control_frames = True
             self._ended = self._halted = opcode == CLOSE
         else:
-            inflater = self._inflater if first & DEFLATED else None
+            inflater = self.inflater if first & DEFLATED else None
             message = self._unfinished = self._unfinished or _Unfinished(opcode, inflater)
             last = first > 127
             try:

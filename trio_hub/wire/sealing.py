@@ -19,24 +19,17 @@ import secrets
 from typing import Final
 
 import attrs
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode
 
-try:
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-    from cryptography.hazmat.primitives.hashes import SHA256
-    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-except ImportError:  # the extra is not installed
-    is_possible = False
-else:
-    is_possible = True
+__all__ = ["SEALED_BY", "Opener", "Seal", "Sealer", "new_nonce", "read_nonce", "sealed_by"]
 
-__all__ = ["SEAL", "SEALED_BY", "Opener", "Seal", "Sealer", "is_possible", "new_nonce", "sealed_by"]
-
-SEAL: Final = 16
-"""Bytes by which a sealed frame is longer."""
+_TAG: Final = 16
 SEALED_BY: Final = "Trio-Hub-Sealed"
 """The header in which both ends send their random bytes, in hexadecimal, the server its proof behind them."""
 _NONCE: Final = 32
@@ -50,16 +43,17 @@ def new_nonce() -> str:
 
 
 class Sealer:
-    """Seals one direction's frames, in order."""
+    """Seals one direction's frames, in order. Each is longer by `overhead` bytes then."""
 
     __slots__ = ("_cipher", "_count")
+    overhead = _TAG
 
     def __init__(self, key: bytes) -> None:
         self._cipher = ChaCha20Poly1305(key)
         self._count = 0
 
     def seal(self, first: int, payload: bytes) -> bytes:
-        """Return the payload of the next frame, whose first byte is `first`: `SEAL` bytes longer, to be sent now."""
+        """Return the payload of the next frame, whose first byte is `first`: to be sent now."""
         nonce = self._count.to_bytes(12)
         self._count += 1
         return self._cipher.encrypt(nonce, payload, bytes((first,)))

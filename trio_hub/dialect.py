@@ -9,6 +9,7 @@ connecting by mistake, no more. Take TLS for security, or `Dialect.sealed` where
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any, Final
 
 import attrs
@@ -112,9 +113,7 @@ class Dialect:
         further fields. Takes the extra ``sealed``; `Misuse` is raised without it. Prefer TLS: see the page on sealed
         links.
         """
-        from trio_hub.wire.sealing import is_possible
-
-        if not is_possible:
+        if find_spec("cryptography") is None:
             raise Misuse("sealed links take the package cryptography: pip install 'trio_hub[sealed]'")
         return cls(secret=key, **others)
 

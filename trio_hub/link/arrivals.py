@@ -1,0 +1,139 @@
+"""Messages on their way in, each to be had from its first piece on, while several may be under way.
+
+Nobody reads ahead: whoever wants a piece that has not come reads the link, once at a time, and lays what comes for
+others where they find it. So what waits is what came in one read; unless webson's streams bring pieces of one message
+while somebody waits for those of another. Of such pieces `most` bytes may wait. What brings more is given up, since
+webson has no way to ask for a pause of one stream alone: only that message is lost, and who reads it is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from trio_hub.errors import LinkLost, PeerFault, StreamReset
+from trio_hub.link.incoming import Incoming
+from trio_hub.messages import CloseCode
+from trio_hub.wire.frames import CLOSE
+from trio_hub.wire.pieces import Piece
+
+__all__ = ["Arrivals"]
+
+
+class _Arrival:
+    """One message under way: the chunks that wait, whether they are all, and why no more will come."""
+
+    __slots__ = ("chunks", "ended", "failure")
+
+    def __init__(self) -> None:
+        self.chunks: deque[str | bytes] = deque()
+        self.ended = False
+        self.failure: StreamReset | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        return bool(self.chunks) or self.ended or self.failure is not None
+
+
+class Arrivals:
+    """Messages as they come.
+
+    `hear` waits for pieces of them; it raises `LinkLost` at the link's end, and `PeerFault`. `max_message` is what
+    `Incoming.read` takes, `most` is None where messages come one after the other.
+    """
+
+    def __init__(self, hear: Callable[[], Awaitable[list[Piece]]], *, max_message: int, most: int | None) -> None:
+        self._hear = hear
+        self._max_message = max_message
+        self._most = most
+        self._size = 0  # of all chunks that wait
+        self._begun: deque[tuple[_Arrival, Incoming]] = deque()
+        self._under_way: dict[int, _Arrival] = {}
+        self._latest: _Arrival | None = None
+        self._is_heard = False
+        self._came = trio.lowlevel.ParkingLot()
+        self._end: LinkLost | PeerFault | None = None
+
+    async def next(self) -> Incoming:
+        """Wait for the next message that begins; what is left of the one before is dropped, unless it has a stream.
+
+        Raises `LinkLost` at the link's end, and `PeerFault`. If cancelled, nothing is lost.
+        """
+        if self._latest is not None:
+            self._give_up(self._latest, "the message after it was asked for")
+            self._latest = None
+        await self._wait_until(lambda: bool(self._begun))
+        if not self._begun:
+            raise self._why()
+        arrival, message = self._begun.popleft()
+        self._latest = arrival if message.stream is None else None
+        return message
+
+    async def _next_chunk(self, arrival: _Arrival) -> str | bytes | None:
+        await self._wait_until(lambda: arrival.is_settled)
+        if arrival.chunks:
+            chunk = arrival.chunks.popleft()
+            self._size -= len(chunk)
+            return chunk
+        if arrival.ended:
+            return None
+        raise arrival.failure or self._why()
+
+    async def _wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Read until it is so, or nothing more can come; or wait until another has read."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while not is_so() and self._end is None:
+            if self._is_heard:
+                await self._came.park()
+            else:
+                await self._read()
+
+    async def _read(self) -> None:
+        self._is_heard = True
+        try:
+            for piece in await self._hear():
+                self._take(piece)
+        except (LinkLost, PeerFault) as error:
+            self._end = error
+        finally:
+            self._is_heard = False
+            self._came.unpark_all()
+
+    def _why(self) -> LinkLost | PeerFault:
+        """Return the reason of the end, for one more who asks."""
+        if isinstance(self._end, PeerFault):
+            return PeerFault(self._end.code, self._end.reason)
+        assert self._end is not None
+        return LinkLost(self._end.close)
+
+    def _take(self, piece: Piece) -> None:
+        arrival = self._begin(piece) if piece.first else self._under_way[piece.stream]
+        arrival.ended = piece.last
+        if piece.data and arrival.failure is None:
+            arrival.chunks.append(piece.data)
+            self._size += len(piece.data)
+        if piece.given_up and arrival.failure is None:
+            arrival.failure = StreamReset(CloseCode.GOING_AWAY, "its sender gave it up")
+        if (piece.last or piece.given_up) and piece.kind < CLOSE:
+            del self._under_way[piece.stream]
+        if self._most is not None and self._size > self._most:
+            self._give_up(arrival, "too much of it waited to be read")
+
+    def _begin(self, piece: Piece) -> _Arrival:
+        arrival = _Arrival()
+        if piece.kind < CLOSE:  # a control frame is all there, and may come amid a message
+            self._under_way[piece.stream] = arrival
+        next_chunk = partial(self._next_chunk, arrival)
+        stream = piece.stream or None
+        message = Incoming(piece.kind, next_chunk, max_message=self._max_message, stream=stream)
+        self._begun.append((arrival, message))
+        return arrival
+
+    def _give_up(self, arrival: _Arrival, reason: str) -> None:
+        self._size -= sum(map(len, arrival.chunks))
+        arrival.chunks.clear()
+        arrival.failure = StreamReset(CloseCode.TOO_SLOW, reason)
+        arrival.ended = False
