@@ -36,10 +36,12 @@ from trio_hub.wire.pieces import PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
 
 if TYPE_CHECKING:
+    from trio_hub.link.heads import RequestHead
     from trio_hub.wire.sealing import Seal
 
 __all__ = ["Link"]
 
+_MOMENT = 0.1  # s, in which a client of webson's has taken its stream from where the upgrade was read
 _SENDS_IN_A_TURN = 8  # a turn of the loop takes as long as a write: so not one for each, and still none is kept waiting
 
 
@@ -52,6 +54,8 @@ class Link:
     `client` says which end this is, `unread` are bytes that came right behind the upgrade, `subprotocol` and
     `compression` are what was agreed. `writer` takes frames that are finished already, made with `deflater` where there
     is one; `send` is for everybody else.
+
+    `request` is the head of the upgrade, at the end of a server of `serve_links`.
 
     `closed` is None while the link lives, then the reason of its end. For the heart: `listening` says that somebody
     waits for the peer, `heard` is set by whatever comes in (the heart clears it), `received` counts messages, `midway`
@@ -72,6 +76,7 @@ class Link:
     ) -> None:
         self.options = options = options or LinkOptions()
         self.subprotocol = subprotocol
+        self.request: RequestHead | None = None
         self.compression = compression
         self.closed: CloseReason | None = None
         self.listening = False
@@ -103,6 +108,32 @@ class Link:
         return self._frames.midway
 
     # -- in
+
+    def prove(self) -> None:
+        """Send what a server of a sealed link waits for: a first frame, which nobody without the key can make."""
+        self.writer.post(self._framer.control(PONG))
+
+    async def settle(self) -> None:
+        """Wait until a server may say something, where the dialect has it wait.
+
+        On a sealed link that is when the client has proved that it has the key; `PeerFault` where it has not. A client
+        of webson's loses what comes too soon after the upgrade, so it is heard first, or given a moment.
+        """
+        dialect = self.options.dialect
+        if dialect.secret is not None and isinstance(self._frames, WholeReader):
+            await self._hear_proof(self._frames.pieces)
+        elif dialect.is_webson:
+            with trio.move_on_after(_MOMENT):
+                self._unread = await self._read()
+
+    async def _hear_proof(self, reader: PieceReader) -> None:
+        try:
+            while not reader.hold(await self._read()):
+                if self.closed is not None:
+                    raise LinkLost(self.closed)
+        except PeerFault as fault:
+            self.end(CloseReason(fault.code, fault.reason))
+            raise
 
     async def receive(self) -> list[str | bytes]:
         """Return all the messages of one read, at least one. For one task at a time; nothing is lost when cancelled.

@@ -11,12 +11,12 @@ A server has read and checked the head before it decides anything (`heads`): the
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from inspect import isawaitable
 from typing import cast
 from urllib.parse import unquote, urlencode, urlsplit
 
@@ -25,23 +25,27 @@ import h11
 import trio
 import trio_websocket
 
+from trio_hub.dialect import STANDARD
 from trio_hub.errors import LinkLost, Misuse, PeerFault, Refused
+from trio_hub.link.agreeing import Agreed, Asking, accept_digest, agree
 from trio_hub.link.heads import RequestHead, check_upgrade
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
-from trio_hub.wire.deflate import OFFER, Parameters, agreed_in, answer_to
+from trio_hub.wire.deflate import OFFER, OFFER_OF_WEBSON, Parameters, agreed_in, answer_to
 
 __all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link", "request_link"]
 
 _HEAD_END = b"\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101"
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
-_ACCEPTING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+_ACCEPTING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+_ACCEPT = b"Sec-WebSocket-Accept: "
+_ACCEPT_OF_WEBSON = b"Sec-Websocket-Accept: "
 _EXTENSIONS = "Sec-WebSocket-Extensions"
 _EXTENSIONS_LINE = re.compile(rb"\r\n%s:([^\r\n]*)(?=\r\n)" % _EXTENSIONS.encode(), re.IGNORECASE)
+_NOTHING: tuple[Agreed, list[tuple[str, str]]] = (Agreed(), [])
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _NO_UPGRADE = (*_BROKEN, trio_websocket.HandshakeError, h11.ProtocolError, UnicodeError, PeerFault)
 """What trio-websocket, the libraries below it and we raise where a server's answer is no proper one."""
@@ -54,7 +58,10 @@ class _Handshake(trio.abc.Stream):
     Where extensions were offered, `extensions` is what the server says to that.
     """
 
-    def __init__(self, stream: trio.abc.Stream, stop: Callable[[], None], head_size: int, *, offered: bool) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, stop: Callable[[], None], head_size: int, asking: Asking, *, offered: bool
+    ) -> None:
+        self._asking = asking
         self._stream = stream
         self._stop = stop
         self._head_size = head_size
@@ -65,7 +72,7 @@ class _Handshake(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
-            await self._stream.send_all(data)
+            await self._stream.send_all(self._asking.spelled(bytes(data)))
         except _BROKEN:
             self._stop()
             raise
@@ -83,6 +90,7 @@ class _Handshake(trio.abc.Stream):
             end = self.rest.find(_HEAD_END) + len(_HEAD_END)
             if end >= len(_HEAD_END) and self.rest.startswith(_SWITCHING):
                 head, self.rest, self._shown = self.rest[:end], self.rest[end:], True
+                head = self._asking.understood(head)
                 return self._without_extensions(head) if self._offered else head
             if not data or end >= len(_HEAD_END):
                 break
@@ -118,13 +126,24 @@ def accept_link(
         raise Misuse(f"the client did not offer the subprotocol {subprotocol!r}")
     offers = head.headers.get(_EXTENSIONS.lower())
     agreed = answer_to(offers) if offers and options and options.compression else None
-    proof = base64.b64encode(hashlib.sha1(head.headers["sec-websocket-key"].encode() + _GUID).digest())
-    lines = [_ACCEPTING + proof]
+    dialect = options.dialect if options else STANDARD
+    spoken, more = agree(dialect, head.headers) if dialect is not STANDARD else _NOTHING
+    digest = accept_digest(head.headers["sec-websocket-key"], dialect.magic_key)
+    lines = [_ACCEPTING + (_ACCEPT_OF_WEBSON if dialect.is_webson else _ACCEPT) + digest]
     if subprotocol is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
-    if headers or agreed is not None:
-        lines += [name + b": " + value for name, value in _encoded(headers, agreed)]
-    link = Link(stream, client=False, unread=head.rest, subprotocol=subprotocol, compression=agreed, options=options)
+    if headers or more or agreed is not None:
+        lines += [name + b": " + value for name, value in _encoded({**(headers or {}), **dict(more)}, agreed)]
+    link = Link(
+        stream,
+        client=False,
+        unread=head.rest,
+        subprotocol=subprotocol,
+        compression=agreed,
+        options=options,
+        seal=spoken.seal,
+        streams=spoken.streams,
+    )
     link.writer.post(b"\r\n".join([*lines, b"", b""]))
     return link
 
@@ -136,21 +155,26 @@ async def request_link(
     resource: str,
     subprotocols: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
+    verify: VerifyAnswer | None = None,
     options: LinkOptions | None = None,
     opening: OpeningOptions | None = None,
 ) -> Link:
     """Ask for an upgrade over `stream`, and return the client's end of the link.
 
     Raises `Refused` where the server says no, and `LinkLost` where the stream ends or says something that is no
-    answer. The deadline is the caller's. If cancelled, close the stream.
+    answer, or not the one that `verify` wants. The deadline is the caller's. If cancelled, close the stream.
     """
     opening = opening or OpeningOptions()
-    offer = OFFER if options and options.compression else None
-    extra = _encoded(headers, offer)
+    dialect = options.dialect if options else STANDARD
+    asking = Asking(dialect)
+    offer = (OFFER_OF_WEBSON if dialect.is_webson else OFFER) if options and options.compression else None
+    extra = _encoded({**(headers or {}), **asking.headers}, offer)
     connection: trio_websocket.WebSocketConnection | None = None
     try:
         async with open_tasks() as tasks:
-            response = _Handshake(stream, tasks.cancel_scope.cancel, opening.head_size, offered=offer is not None)
+            response = _Handshake(
+                stream, tasks.cancel_scope.cancel, opening.head_size, asking, offered=offer is not None
+            )
             connection = await trio_websocket.wrap_client_stream(
                 tasks,
                 cast("trio.SocketStream", response),  # any stream will do
@@ -165,8 +189,29 @@ async def request_link(
         raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"the upgrade failed: {error!r}")) from error
     if connection is None:
         raise await _refusal(stream, response.rest, opening)
-    subprotocol = connection.subprotocol
-    return Link(stream, client=True, unread=response.rest, subprotocol=subprotocol, compression=agreed, options=options)
+    answered = {name.decode("latin-1"): value.decode("latin-1") for name, value in connection.handshake_headers}
+    await _verify_answer(verify, answered)
+    spoken = asking.agreed(answered)
+    link = Link(
+        stream,
+        client=True,
+        unread=response.rest,
+        subprotocol=connection.subprotocol,
+        compression=agreed,
+        options=options,
+        seal=spoken.seal,
+        streams=spoken.streams,
+    )
+    if spoken.seal is not None:
+        link.prove()
+    return link
+
+
+async def _verify_answer(verify: VerifyAnswer | None, headers: dict[str, str]) -> None:
+    if verify is not None:
+        verdict = verify(headers)
+        if not (await verdict if isawaitable(verdict) else verdict):
+            raise LinkLost(CloseReason(CloseCode.POLICY, "the server's headers were not accepted"))
 
 
 def _encoded(headers: Mapping[str, str] | None, compression: Parameters | None) -> list[tuple[bytes, bytes]]:
@@ -255,9 +300,20 @@ class Address:
     @property
     def host_header(self) -> str:
         """What the ``Host`` header says."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+        return self._host if self.port == (443 if self.tls else 80) else self.authority
 
+    @property
+    def authority(self) -> str:
+        """The host with its port, whatever that is."""
+        return f"{self._host}:{self.port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+
+VerifyAnswer = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
+"""Says whether a server's headers (names in lower case) are what its client wants."""
 
 OpenStream = Callable[[Address], Awaitable[trio.abc.Stream]]
 
@@ -292,11 +348,15 @@ async def open_link(
     *,
     subprotocols: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
+    verify: VerifyAnswer | None = None,
     ssl_context: ssl.SSLContext | None = None,
     options: LinkOptions | None = None,
     opening: OpeningOptions | None = None,
 ) -> AsyncIterator[Link]:
     """Open a WebSocket to `url` for the length of the block, with a heart and a writer of its own.
+
+    Credentials in the URL (``ws://user:password@host/``) are sent as Basic authorization. `verify` is asked whether the
+    headers of the server's answer will do.
 
     Leaving the block closes the link: 1000, or 1011 after an exception. Raises `Refused` where the server says no,
     and `LinkLost` where it cannot be reached within the opening's deadline.
@@ -306,6 +366,7 @@ async def open_link(
         Address.parse(url),
         subprotocols=subprotocols,
         headers=headers,
+        verify=verify,
         open_stream=partial(connect, ssl_context=ssl_context),
         options=options,
         opening=opening,
@@ -324,6 +385,7 @@ async def dial(
     *,
     subprotocols: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
+    verify: VerifyAnswer | None = None,
     open_stream: OpenStream,
     options: LinkOptions,
     opening: OpeningOptions,
@@ -342,10 +404,11 @@ async def dial(
         try:
             return await request_link(
                 stream,
-                host=address.host_header,
+                host=address.authority if options.dialect.is_webson else address.host_header,
                 resource=address.resource,
                 subprotocols=subprotocols,
                 headers=all_headers,
+                verify=verify,
                 options=options,
                 opening=opening,
             )

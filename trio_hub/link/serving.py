@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from inspect import isawaitable
 
 import h11
 import trio
 
-from trio_hub.errors import LinkLost, PeerFault
-from trio_hub.link.heads import HTTPFault, read_head, write_response
+from trio_hub.errors import LinkLost, PeerFault, RequestFailed
+from trio_hub.link.heads import HTTPFault, RequestHead, read_head, write_response
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
@@ -18,7 +19,10 @@ from trio_hub.link.opening import accept_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import LinkOptions, OpeningOptions
 
-__all__ = ["hear_out", "say_no", "serve_links"]
+__all__ = ["VerifyRequest", "hear_out", "say_no", "serve_links"]
+
+VerifyRequest = Callable[[RequestHead], bool | Awaitable[bool]]
+"""Says whether a client's upgrade will do."""
 
 log = logging.getLogger("trio_hub.link")
 
@@ -30,14 +34,17 @@ async def serve_links(
     *,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
+    verify: VerifyRequest | None = None,
     options: LinkOptions | None = None,
     opening: OpeningOptions | None = None,
     task_status: trio.TaskStatus[list[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Accept WebSockets on `host` and `port`, or on `listeners`, and run `handler(link)` for each, until cancelled.
 
-    On every path, and from every web page: nothing is asked but a proper upgrade. A server that is for some people only
-    has to ask them who they are, as `Server` does.
+    On every path, and from every web page: nothing is asked but a proper upgrade, unless `verify` asks more. It is
+    given the request's head and returns whether it will do; one that will not is answered with 401, or as a
+    `RequestFailed` says that it raises. The head stays to be had as `link.request`. `headers` go out with each answer.
 
     When the handler returns, its link is closed with 1000; when it raises, that is logged and the link is closed
     with 1011, and the others notice nothing. `nursery.start` returns the listeners. Raises `Misuse` when it cannot
@@ -47,17 +54,21 @@ async def serve_links(
     heart = Heart(link_options)
 
     async def serve_one(stream: trio.abc.Stream) -> None:
-        link = None
+        link, is_open = None, False
         with trio.move_on_after(opening_options.deadline):
             try:
                 head = await read_head(stream, opening_options)
-                link = accept_link(stream, head, options=link_options)
+                await _verify(verify, head)
+                link = accept_link(stream, head, headers=headers, options=link_options)
+                link.request = head
                 link.writer.flush()
+                await link.settle()
+                is_open = True
             except HTTPFault as fault:
                 await say_no(stream, fault)
-            except LinkLost as lost:
-                log.debug("no link came of it: %s", lost)
-        if link is None:
+            except (LinkLost, PeerFault) as error:
+                log.debug("no link came of it: %s", error)
+        if link is None or not is_open:
             await trio.aclose_forcefully(stream)
             return
         heart.watch(link)
@@ -75,6 +86,19 @@ async def serve_links(
         for listener in open_now:
             tasks.start_soon(accept_from, listener, serve_one, tasks)
         task_status.started(open_now)
+
+
+async def _verify(verify: VerifyRequest | None, head: RequestHead) -> None:
+    if verify is None:
+        return
+    try:
+        verdict = verify(head)
+        accepted = await verdict if isawaitable(verdict) else verdict
+    except RequestFailed as failure:
+        status = failure.status if 400 <= failure.status <= 599 else 403
+        raise HTTPFault(status, failure.message) from failure
+    if not accepted:
+        raise HTTPFault(401, "The request was not accepted")
 
 
 async def say_no(stream: trio.abc.Stream, fault: HTTPFault) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CLOSING",
     "OFFER",
+    "OFFER_OF_WEBSON",
     "DeflatedMessage",
     "Deflater",
     "Inflater",
@@ -84,6 +85,9 @@ class Parameters:
 
 OFFER: Final = Parameters(client_no_context_takeover=True, client_max_window_bits=_LARGEST_WINDOW)
 """What a client of ours offers."""
+
+OFFER_OF_WEBSON: Final = Parameters(server_no_context_takeover=True, client_no_context_takeover=True)
+"""What a client of webson's offers, and takes for an answer."""
 
 
 def answer_to(offers: str) -> Parameters | None:

@@ -27,11 +27,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode
 
-__all__ = ["SEALED_BY", "Opener", "Seal", "Sealer", "new_nonce", "read_nonce", "sealed_by"]
+__all__ = ["Opener", "Seal", "Sealer", "new_nonce", "read_nonce", "sealed_by"]
 
 _TAG: Final = 16
-SEALED_BY: Final = "Trio-Hub-Sealed"
-"""The header in which both ends send their random bytes, in hexadecimal, the server its proof behind them."""
 _NONCE: Final = 32
 _HEX_NONCE: Final = 2 * _NONCE
 _LABEL: Final = b"trio_hub sealed link v1"
