@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from trio_hub.dialect import GUID, Dialect
-from trio_hub.errors import LinkLost
+from trio_hub.errors import LinkLost, PeerFault
 from trio_hub.link.heads import HTTPFault
 from trio_hub.messages import CloseCode, CloseReason
 
@@ -23,7 +23,7 @@ __all__ = ["Agreed", "Asking", "accept_digest", "agree"]
 _SEALED: Final = "Trio-Hub-Sealed"
 _MAX_STREAMS: Final = "Webson-Max-Streams"
 _KEY: Final = re.compile(rb"\r\nsec-websocket-key:\s*(\S+)", re.IGNORECASE)
-_ACCEPT: Final = re.compile(rb"(\r\nsec-websocket-accept:[ \t]*)([^\r\n]*)", re.IGNORECASE)
+_ACCEPT: Final = re.compile(rb"\r\nsec-websocket-accept:[ \t]*([^\r\n \t]*)", re.IGNORECASE)
 _SPELLED: Final = {
     "upgrade": "Upgrade:websocket",
     "connection": "Connection:Upgrade",
@@ -105,13 +105,14 @@ class Asking:
         return _as_webson(request) if self._dialect.is_webson else request
 
     def understood(self, response: bytes) -> bytes:
-        """Return the head of the response with the digest that the RFC asks for, if it has the dialect's."""
-        magic_key = self._dialect.magic_key
-        if magic_key == GUID:
-            return response
+        """Return the head of the response with the digest that the RFC asks for in place of the dialect's.
+
+        Raises `PeerFault` where it has another.
+        """
         found = _ACCEPT.search(response)
-        is_right = found is not None and found[2].strip() == accept_digest(self._key, magic_key)
-        return _ACCEPT.sub(rb"\1" + (accept_digest(self._key, GUID) if is_right else b"-"), response)
+        if found is None or found[1] != accept_digest(self._key, self._dialect.magic_key):
+            raise PeerFault(CloseCode.PROTOCOL_ERROR, "the server's accept digest is not that of our dialect")
+        return response[: found.start(1)] + accept_digest(self._key, GUID) + response[found.end(1) :]
 
     def agreed(self, headers: Mapping[str, str]) -> Agreed:
         """Return what a server agreed on with these headers. Raises `LinkLost` where that is not enough."""

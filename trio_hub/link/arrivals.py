@@ -9,14 +9,14 @@ webson has no way to ask for a pause of one stream alone: only that message is l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import trio
 
 from trio_hub.errors import LinkLost, PeerFault, StreamReset
 from trio_hub.link.incoming import Incoming
-from trio_hub.messages import CloseCode
+from trio_hub.messages import CloseCode, Kind
 from trio_hub.wire.frames import CLOSE
 from trio_hub.wire.pieces import Piece
 
@@ -39,13 +39,21 @@ class _Arrival:
 
 
 class Arrivals:
-    """Messages as they come.
+    """Messages as they come: iterating yields them, and stops when the link has ended.
 
     `hear` waits for pieces of them; it raises `LinkLost` at the link's end, and `PeerFault`. `max_message` is what
-    `Incoming.read` takes, `most` is None where messages come one after the other.
+    `Incoming.read` takes, `most` is None where messages come one after the other. `early` are messages that came whole
+    before.
     """
 
-    def __init__(self, hear: Callable[[], Awaitable[list[Piece]]], *, max_message: int, most: int | None) -> None:
+    def __init__(
+        self,
+        hear: Callable[[], Awaitable[list[Piece]]],
+        *,
+        max_message: int,
+        most: int | None,
+        early: Iterable[str | bytes] = (),
+    ) -> None:
         self._hear = hear
         self._max_message = max_message
         self._most = most
@@ -56,18 +64,25 @@ class Arrivals:
         self._is_heard = False
         self._came = trio.lowlevel.ParkingLot()
         self._end: LinkLost | PeerFault | None = None
+        for message in early:
+            self._take(Piece(Kind.TEXT if isinstance(message, str) else Kind.BINARY, message, True, True))
 
-    async def next(self) -> Incoming:
+    def __aiter__(self) -> Arrivals:
+        return self
+
+    async def __anext__(self) -> Incoming:
         """Wait for the next message that begins; what is left of the one before is dropped, unless it has a stream.
 
-        Raises `LinkLost` at the link's end, and `PeerFault`. If cancelled, nothing is lost.
+        Raises `PeerFault`. If cancelled, nothing is lost.
         """
         if self._latest is not None:
             self._give_up(self._latest, "the message after it was asked for")
             self._latest = None
         await self._wait_until(lambda: bool(self._begun))
         if not self._begun:
-            raise self._why()
+            if isinstance(self._end, PeerFault):
+                raise self._why()
+            raise StopAsyncIteration
         arrival, message = self._begun.popleft()
         self._latest = arrival if message.stream is None else None
         return message

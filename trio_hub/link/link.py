@@ -10,8 +10,8 @@ ended it, and always leaves the stream closed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from functools import partial
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, cast
@@ -19,19 +19,20 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from trio_hub.bucket import Bucket
-from trio_hub.errors import LinkLost, Misuse, PeerFault
+from trio_hub.errors import LinkLost, PeerFault
 from trio_hub.link.arrivals import Arrivals
 from trio_hub.link.incoming import Incoming
+from trio_hub.link.outgoing import Outgoing
 from trio_hub.link.readers import pieces_from, reader_for
-from trio_hub.link.sources import Source, pieces_of
+from trio_hub.link.sources import Source
 from trio_hub.link.tasks import open_tasks
 from trio_hub.link.transport import transport_for
 from trio_hub.link.writer import Writer
-from trio_hub.messages import CloseCode, CloseReason, Kind
+from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions
 from trio_hub.wire.deflate import Deflater, Parameters
 from trio_hub.wire.frames import PING, PONG, Ping, Pong
-from trio_hub.wire.framing import Fragments, Framer
+from trio_hub.wire.framing import Framer
 from trio_hub.wire.pieces import PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 __all__ = ["Link"]
 
 _MOMENT = 0.1  # s, in which a client of webson's has taken its stream from where the upgrade was read
-_SENDS_IN_A_TURN = 8  # a turn of the loop takes as long as a write: so not one for each, and still none is kept waiting
-
 
 _Reader = FrameReader | WholeReader | PieceReader
 
@@ -90,15 +89,13 @@ class Link:
         if compression is not None:
             self.deflater, inflater = compression.carried_out(options, client=client)
         sealer = seal.sealer if seal is not None else None
-        self._framer = Framer(options.dialect, client=client, deflater=self.deflater, sealer=sealer, streams=streams)
+        framer = Framer(options.dialect, client=client, deflater=self.deflater, sealer=sealer, streams=streams)
+        self._outgoing = Outgoing(self.writer, framer, options, self.end)
         self._frames: _Reader = reader_for(options, client=client, inflater=inflater, seal=seal, streams=streams > 0)
         self._control_frames: Bucket | None = None  # most links never see any
         self._pings: dict[bytes, trio.Event] = {}
-        self._deferred: list[tuple[str | bytes, int | None]] = []  # until a message in fragments has ended
-        self._turn = trio.lowlevel.ParkingLot()
         self._unread = unread
         self._held_back: list[str | bytes] = []  # the next message is the last
-        self._sends = 0
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
 
@@ -111,7 +108,7 @@ class Link:
 
     def prove(self) -> None:
         """Send what a server of a sealed link waits for: a first frame, which nobody without the key can make."""
-        self.writer.post(self._framer.control(PONG))
+        self._outgoing.say(PONG, b"")
 
     async def settle(self) -> None:
         """Wait until a server may say something, where the dialect has it wait.
@@ -186,26 +183,23 @@ class Link:
                 raise StopAsyncIteration from None
         return self._held_back.pop()
 
-    async def messages(self) -> AsyncGenerator[Incoming, None]:
-        """Yield each message from its first fragment on; the iteration stops when the link has ended.
+    def messages(self) -> AsyncIterator[Incoming]:
+        """Return an iterator over messages, each from its first fragment on; it stops when the link has ended.
 
         One message after the other: asking for the next drops what is left of the one before. Where a dialect has
         streams, several are under way at once, and each may be read by a task of its own. To be begun once, and not
-        beside `receive`. Raises `PeerFault`, and `Misuse` where `receive` has read part of a message.
+        beside `receive`. Iterating raises `PeerFault`; `Misuse` is raised where `receive` has read part of a message.
         """
-        while self._held_back:
-            yield _whole(self._held_back.pop(), self.options.max_message)
         if not isinstance(self._frames, PieceReader):
             self._frames, unread = pieces_from(self._frames, self.options, client=self._client)
             self._unread = unread + self._unread
-        most = self.options.max_message if self.options.dialect.streams else None
-        arrivals = Arrivals(partial(self._hear, self._frames), max_message=self.options.max_message, most=most)
-        while True:
-            try:
-                message = await arrivals.next()
-            except LinkLost:
-                return
-            yield message
+        held_back, self._held_back = self._held_back[::-1], []
+        return Arrivals(
+            partial(self._hear, self._frames),
+            max_message=self.options.max_message,
+            most=self.options.max_message if self.options.dialect.streams else None,
+            early=held_back,
+        )
 
     async def _read(self) -> bytes:
         if self._unread or self._frames.has_more or self._frames.fault is not None:
@@ -240,7 +234,7 @@ class Link:
                 if answered is not None:
                     answered.set()
             elif isinstance(item, Ping) and not self.writer.is_full:  # who reads nothing gets no pongs either
-                self.writer.post(self._framer.control(PONG, item.payload))
+                self._outgoing.say(PONG, item.payload)
         self.writer.flush()
         if isinstance(controls[-1], CloseReason):
             self._goodbye_heard = True
@@ -265,16 +259,7 @@ class Link:
         Several cost little more than one: ``await link.send_all(await link.receive())`` is the quickest echo there is.
         However many they are, they are put into the queue at once.
         """
-        if isinstance(messages, str | bytes):
-            raise Misuse("`send_all` takes several messages; `send` takes one")
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self._wait_for_turn()
-        for framed in self._framer.messages(messages, kind):
-            self.writer.post(framed)
-        self.writer.flush()
-        self._sends += 1
-        if self._sends % _SENDS_IN_A_TURN == 0:  # they are taken: too late to be cancelled
-            await trio.lowlevel.cancel_shielded_checkpoint()
+        await self._outgoing.send_all(messages, kind)
 
     async def send_stream(self, kind: int, source: Source) -> None:
         """Send one message of this kind in fragments, as its source brings them; memory stays flat.
@@ -286,64 +271,11 @@ class Link:
         What the source raises is raised here, `LinkLost` where the link ends. Then, or when cancelled, the peer learns
         that the message is not whole: by its stream's end, or else by that of the link, with 1011.
         """
-        await self._wait_for_turn()
-        fragments = self._framer.begin(kind)
-        try:
-            async with aclosing(pieces_of(kind, source, self._fragment_size)) as pieces:
-                async for piece in pieces:
-                    await self._post_fragment(fragments, piece)
-            await self._post_fragment(fragments, b"", last=True)
-        except BaseException:
-            self._give_up(fragments)
-            raise
-        finally:
-            self._take_turns()
-
-    @property
-    def _fragment_size(self) -> int:
-        return min(self.options.fragment_size, self.options.dialect.chunk_size or self.options.fragment_size)
-
-    async def _post_fragment(self, fragments: Fragments, piece: bytes, *, last: bool = False) -> None:
-        await trio.lowlevel.checkpoint()
-        await self.writer.wait_for_room()
-        if self.closed is not None:
-            raise LinkLost(self.closed)
-        self.writer.post(fragments.piece(piece, last=last))
-        self.writer.flush()
-
-    def _give_up(self, fragments: Fragments) -> None:
-        last_words = fragments.give_up()
-        if last_words is not None:
-            self.writer.post(last_words)
-            self.writer.flush()
-        if last_words is None or self._framer.is_spent:
-            self.end(CloseReason(CloseCode.INTERNAL, "a message was given up midway"))
-
-    async def _wait_for_turn(self) -> None:
-        """Wait until a message may be put into the queue. Raises `LinkLost`."""
-        while self.closed is None and (self._framer.is_occupied or self.writer.is_full):
-            if self._framer.is_occupied:
-                await self._turn.park()
-            else:
-                await self.writer.wait_for_room()
-        if self.closed is not None:
-            raise LinkLost(self.closed)
-
-    def _take_turns(self) -> None:
-        """Let those go on who waited for the end of a message in fragments."""
-        deferred, self._deferred = self._deferred, []
-        for message, kind in deferred:
-            self.post(message, kind)
-        self.writer.flush()
-        self._turn.unpark_all()
+        await self._outgoing.send_stream(kind, source)
 
     def post(self, message: str | bytes, kind: int | None = None) -> None:
         """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""
-        if self._framer.is_occupied:
-            self._deferred.append((message, kind))
-            return
-        for framed in self._framer.messages((message,), kind):
-            self.writer.post(framed)
+        self._outgoing.post(message, kind)
 
     async def ping(self) -> float:
         """Return how long a ping and its pong take, in seconds, while somebody receives.
@@ -365,7 +297,7 @@ class Link:
 
     def probe(self, payload: bytes = b"") -> None:
         """Ask for a sign of life. Never waits."""
-        self.writer.post(self._framer.control(PING, payload))
+        self._outgoing.say(PING, payload)
         self.writer.flush()
 
     # -- the end
@@ -377,7 +309,7 @@ class Link:
         decided, for a code that may not be sent.
         """
         if self.closed is None:
-            last_words = self._framer.close(close)
+            last_words = self._outgoing.last_words(close)
             self._note_end(close)
             self.writer.post(last_words, last=True)
             self.writer.flush()
@@ -436,7 +368,7 @@ class Link:
     def _note_end(self, close: CloseReason) -> None:
         self.closed = close
         self._transport.interrupt()
-        self._turn.unpark_all()
+        self._outgoing.stop(close)
         for answered in self._pings.values():
             answered.set()
 
@@ -459,14 +391,3 @@ class Link:
             finally:
                 await self.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
                 tasks.cancel_scope.cancel()
-
-
-def _whole(message: str | bytes, max_message: int) -> Incoming:
-    """Return a message that is all there."""
-    chunks = [message] if message else []
-
-    async def next_chunk() -> str | bytes | None:
-        await trio.lowlevel.checkpoint()
-        return chunks.pop() if chunks else None
-
-    return Incoming(Kind.TEXT if isinstance(message, str) else Kind.BINARY, next_chunk, max_message=max_message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 import trio
 
@@ -39,12 +39,14 @@ async def pieces_of(kind: int, source: Source, size: int) -> AsyncGenerator[byte
 async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, None]:
     if isinstance(source, str | bytes):
         yield source
-    elif hasattr(source, "read"):
-        file: Any = getattr(source, "wrapped", source)  # of a `trio.wrap_file`, whose iteration is by lines
-        while chunk := await trio.to_thread.run_sync(file.read, size):
+    elif hasattr(source, "wrapped"):  # a `trio.wrap_file`, whose iteration is by lines
+        async for chunk in _chunks_of(source.wrapped, size):
             yield chunk
     elif isinstance(source, AsyncIterable):
         async for chunk in source:
+            yield chunk
+    elif hasattr(source, "read"):
+        while chunk := await trio.to_thread.run_sync(source.read, size):
             yield chunk
     elif isinstance(source, Iterable):
         for chunk in source:

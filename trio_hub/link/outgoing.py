@@ -1,0 +1,134 @@
+"""What a link says: whole messages, messages in fragments, control frames; in turns, since they share one way out.
+
+A message in fragments has that way for itself until it has ended (RFC 6455 section 5.4), control frames apart; whoever
+has another waits for its turn, and what may not wait (`post`) is put aside. Only webson's streams let several be under
+way. Frames are made when they are put into the queue, never before: a sealed frame is good for one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+
+import trio
+
+from trio_hub.errors import LinkLost, Misuse
+from trio_hub.link.sources import Source, pieces_of
+from trio_hub.link.writer import Writer
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.options import LinkOptions
+from trio_hub.wire.framing import Fragments, Framer
+
+__all__ = ["Outgoing"]
+
+_SENDS_IN_A_TURN = 8  # a turn of the loop takes as long as a write: so not one for each, and still none is kept waiting
+
+
+class Outgoing:
+    """Puts what one end says into its writer's queue. `end` ends the link, where that alone can say what happened."""
+
+    __slots__ = ("_aside", "_end", "_framer", "_options", "_sends", "_turn", "_writer", "closed")
+
+    def __init__(
+        self, writer: Writer, framer: Framer, options: LinkOptions, end: Callable[[CloseReason], None]
+    ) -> None:
+        self._writer = writer
+        self._framer = framer
+        self._options = options
+        self._end = end
+        self._aside: list[tuple[str | bytes, int | None]] = []  # until a message in fragments has ended
+        self._turn: trio.lowlevel.ParkingLot | None = None  # most links have no message in fragments ever
+        self._sends = 0
+        self.closed: CloseReason | None = None
+
+    async def send_all(self, messages: Iterable[str | bytes], kind: int | None) -> None:
+        """Do what `Link.send_all` says."""
+        if isinstance(messages, str | bytes):
+            raise Misuse("`send_all` takes several messages; `send` takes one")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._wait_for_turn()
+        for framed in self._framer.messages(messages, kind):
+            self._writer.post(framed)
+        self._writer.flush()
+        self._sends += 1
+        if self._sends % _SENDS_IN_A_TURN == 0:  # they are taken: too late to be cancelled
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def send_stream(self, kind: int, source: Source) -> None:
+        """Do what `Link.send_stream` says."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._wait_for_turn()
+        fragments = self._framer.begin(kind)
+        try:
+            async with aclosing(pieces_of(kind, source, self._fragment_size)) as pieces:
+                async for piece in pieces:
+                    await self._post_fragment(fragments, piece)
+            await self._post_fragment(fragments, b"", last=True)
+        except BaseException:
+            self._give_up(fragments)
+            raise
+        finally:
+            self._take_turns()
+
+    def post(self, message: str | bytes, kind: int | None) -> None:
+        """Put a message into the queue, or aside until there is a turn for it. Never waits."""
+        if self._framer.is_occupied:
+            self._aside.append((message, kind))
+            return
+        for framed in self._framer.messages((message,), kind):
+            self._writer.post(framed)
+
+    def say(self, opcode: int, payload: bytes) -> None:
+        """Put a control frame into the queue; it leaves with the next `flush`. Never waits."""
+        self._writer.post(self._framer.control(opcode, payload))
+
+    def last_words(self, close: CloseReason) -> bytes:
+        """Return the close frame. Raises `Misuse` for a code that may not be sent."""
+        return self._framer.close(close)
+
+    def stop(self, close: CloseReason) -> None:
+        """Note that the link has ended: whoever waits for a turn waits in vain."""
+        self.closed = close
+        self._aside.clear()
+        if self._turn is not None:
+            self._turn.unpark_all()
+
+    @property
+    def _fragment_size(self) -> int:
+        return min(self._options.fragment_size, self._options.dialect.chunk_size or self._options.fragment_size)
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a message may be put into the queue. Raises `LinkLost`."""
+        while self.closed is None and (self._framer.is_occupied or self._writer.is_full):
+            if self._framer.is_occupied:
+                self._turn = self._turn or trio.lowlevel.ParkingLot()
+                await self._turn.park()
+            else:
+                await self._writer.wait_for_room()
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+
+    def _take_turns(self) -> None:
+        """Let those go on who waited for the end of a message in fragments."""
+        aside, self._aside = self._aside, []
+        for message, kind in aside:
+            self.post(message, kind)
+        self._writer.flush()
+        if self._turn is not None:
+            self._turn.unpark_all()
+
+    async def _post_fragment(self, fragments: Fragments, piece: bytes, *, last: bool = False) -> None:
+        await trio.lowlevel.checkpoint()
+        await self._writer.wait_for_room()
+        if self.closed is not None:
+            raise LinkLost(self.closed)
+        self._writer.post(fragments.piece(piece, last=last))
+        self._writer.flush()
+
+    def _give_up(self, fragments: Fragments) -> None:
+        last_words = fragments.give_up()
+        if last_words is not None:
+            self._writer.post(last_words)
+            self._writer.flush()
+        if last_words is None or self._framer.is_spent:
+            self._end(CloseReason(CloseCode.INTERNAL, "a message was given up midway"))
