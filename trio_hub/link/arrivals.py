@@ -126,14 +126,16 @@ class Arrivals:
 
     def _take(self, piece: Piece) -> None:
         arrival = self._begin(piece) if piece.first else self._under_way[piece.stream]
-        arrival.ended = piece.last
-        if piece.data and arrival.failure is None:
-            arrival.chunks.append(piece.data)
-            self._size += len(piece.data)
-        if piece.given_up and arrival.failure is None:
-            arrival.failure = StreamReset(CloseCode.GOING_AWAY, "its sender gave it up")
         if (piece.last or piece.given_up) and piece.kind < CLOSE:
             del self._under_way[piece.stream]
+        if arrival.failure is not None:
+            return
+        arrival.ended = piece.last
+        if piece.data:
+            arrival.chunks.append(piece.data)
+            self._size += len(piece.data)
+        if piece.given_up:
+            arrival.failure = StreamReset(CloseCode.GOING_AWAY, "its sender gave it up")
         if self._most is not None and self._size > self._most:
             self._give_up(arrival, "too much of it waited to be read")
 

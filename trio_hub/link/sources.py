@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
 import trio
@@ -28,23 +29,26 @@ Source = str | bytes | AsyncIterable[str | bytes] | Iterable[str | bytes] | File
 async def pieces_of(kind: int, source: Source, size: int) -> AsyncGenerator[bytes, None]:
     """Yield the bytes of `source`, none of it kept, in pieces of at most `size` bytes and never empty.
 
-    Raises `Misuse` where it has no text for a message of text, or text for another, and whatever the source raises.
+    An async generator is closed in the end, wherever it has come to. Raises `Misuse` where it has no text for a message
+    of text, or text for another, and whatever the source raises.
     """
-    async for chunk in _chunks_of(source, size):
-        data = _encoded(kind, chunk)
-        for at in range(0, len(data), size):
-            yield data[at : at + size]
+    async with aclosing(_chunks_of(source, size)) as chunks:
+        async for chunk in chunks:
+            data = _encoded(kind, chunk)
+            for at in range(0, len(data), size):
+                yield data[at : at + size]
 
 
 async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, None]:
     if isinstance(source, str | bytes):
         yield source
     elif hasattr(source, "wrapped"):  # a `trio.wrap_file`, whose iteration is by lines
-        async for chunk in _chunks_of(source.wrapped, size):
+        while chunk := await trio.to_thread.run_sync(source.wrapped.read, size):
             yield chunk
     elif isinstance(source, AsyncIterable):
-        async for chunk in source:
-            yield chunk
+        async with _closed_after(source) as chunks:
+            async for chunk in chunks:
+                yield chunk
     elif hasattr(source, "read"):
         while chunk := await trio.to_thread.run_sync(source.read, size):
             yield chunk
@@ -53,6 +57,17 @@ async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, N
             yield chunk
     else:
         raise Misuse(f"a message cannot come from {type(source).__name__}: it is no text, bytes, iterable or file")
+
+
+@asynccontextmanager
+async def _closed_after(source: AsyncIterable[str | bytes]) -> AsyncIterator[AsyncIterator[str | bytes]]:
+    """Iterate, and close what is a generator, wherever it has come to."""
+    chunks = aiter(source)
+    if isinstance(chunks, AsyncGenerator):
+        async with aclosing(chunks):
+            yield chunks
+    else:
+        yield chunks
 
 
 def _encoded(kind: int, chunk: str | bytes) -> bytes:

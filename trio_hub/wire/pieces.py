@@ -119,7 +119,7 @@ class PieceReader:
         self._opener = opener
         self._streams = streams
         self._max_inflated = max_inflated
-        self._most = max_inflated // _LARGEST_RATIO + 1 if inflater is not None else 1 << 62
+        self._most = max(max_inflated // _LARGEST_RATIO, 1) if inflater is not None else 1 << 62
         self._waiting = bytearray()
         self._first = -1  # of the frame under way
         self._left = 0
