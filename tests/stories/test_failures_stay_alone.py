@@ -72,6 +72,28 @@ async def test_an_editor_that_raises_costs_one_recipient_one_event(autojump_cloc
         assert "editor failed" in caplog.text
 
 
+async def test_a_window_that_closes_while_an_event_is_offered_fails_nobody(autojump_clock):
+    class Watchful:
+        async def event(self, connection, event):
+            pass
+
+    def time_passes(connection):
+        if connection is slow:
+            autojump_clock.jump(20)
+
+    server = Server(plugins=[Watchful()], options=HubOptions(window=10, yield_every=1))
+    async with open_world(server) as world, world.open_client() as ann, world.open_client() as bob:
+        slow, lost = server.hub.connections()
+        bob.weather.cut()
+        await trio.testing.wait_all_tasks_blocked()
+        editor = Editor(key=time_passes, edit=lambda event, key: event)
+        published = await server.publish(Event("e"), to=everyone(), editors=[editor], wait_for=Reach.OFFERED)
+        assert lost.has_ended
+        assert published.offered == 1
+        assert (await ann.receive()).name == "e"
+        assert server.hub.statistics().restarts == 0
+
+
 async def test_an_editor_whose_edit_raises_is_a_veto_for_its_key(autojump_clock):
     async with open_world() as world, world.open_client() as ann:
         broken = Editor(key=lambda connection: "k", edit=lambda event, key: 1 / 0)

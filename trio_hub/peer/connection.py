@@ -117,7 +117,6 @@ class Connection:
         self._in_batch = False
         self._change = trio.Event()  # set when an away connection gets a link, or is to end
         self._ended = False
-        self._gone = False
         self._drawn: dict[Heed, bool] = {}  # see `_heed_fate`
         self._writing = Patience(options.outbox.age)
         self._acknowledging = Patience(options.outbox.acknowledge_within)
@@ -186,7 +185,7 @@ class Connection:
 
     def follow(self, body: Body, heed: Heed) -> None:
         """Have `heed` told what becomes of an event that it is owed; `WRITTEN` when the system has its bytes."""
-        if self._gone:
+        if self._ended:
             heed(Fate.LOST)
         else:
             self.outbox.watch(body, partial(self._heed_fate, heed))
@@ -329,8 +328,8 @@ class Connection:
         """Leave everything in order; what waits for us ends by itself, within bounds."""
         assert self._tasks is not None
         assert self._requests is not None
+        self.give_up()
         self._left(self, "expired")
-        self._gone = True
         link = self._link
         self._attach(None)
         if link is not None:  # we are cancelled

@@ -40,6 +40,7 @@ class Hooks:
         self._capacity = capacity
         self._tell, self._heard = trio.open_memory_channel[tuple[str, tuple[Any, ...]]](capacity + _LAST_MOMENTS)
         self._scope = trio.CancelScope()
+        self._has_ended = False
         self.dropped = 0
 
     def tell(self, moment: str, *details: Any) -> bool:
@@ -48,7 +49,12 @@ class Hooks:
         return self._tell.statistics().current_buffer_used <= self._capacity
 
     def copy(self, moment: str, said: Request | Event) -> None:
-        """Note a request or an event, unless half the room is taken: moments of the connection's life go first."""
+        """Note a request or an event, unless half the room is taken: moments of the connection's life go first.
+
+        Passed over once `end` was called.
+        """
+        if self._has_ended:
+            return
         if self._tell.statistics().current_buffer_used * 2 < self._capacity:
             self._tell.send_nowait((moment, (said,)))
         else:
@@ -73,5 +79,6 @@ class Hooks:
 
     def end(self, within: float) -> None:
         """Nothing more will come; what was told has so many seconds to come to an end."""
+        self._has_ended = True
         self._tell.close()
         self._scope.deadline = trio.current_time() + within
