@@ -236,6 +236,57 @@ async def test_nothing_behind_a_revocation_is_carried_out(autojump_clock):
         assert done == []
 
 
+async def test_nothing_that_waits_or_runs_outlives_a_revocation(autojump_clock):
+    done = []
+    router = Router()
+
+    @router.action("logout", ordered=True)
+    async def logout(connection, data) -> None:
+        await trio.sleep(1)
+        server.sessions.revoke(user("ann"))
+
+    @router.action("pay", ordered=True)
+    def pay(connection, data) -> None:
+        done.append("pay")
+
+    @router.action("think")
+    async def think(connection, data) -> None:
+        await trio.sleep(2)
+        done.append("think")
+
+    server = Server(router, authenticate=Users({"t": Session("ann")}).authenticate)
+    async with open_world(server) as world, world.open_client(token="t") as client:
+        for action in ("logout", "pay", "think"):
+            await client.ask(action)
+        assert await ended(client) == CloseCode.SESSION_REVOKED
+        await trio.sleep(10)
+        assert done == []
+
+
+async def test_what_has_not_begun_at_a_revocation_never_does(autojump_clock):
+    done = []
+    router = Router()
+
+    @router.action("pay")
+    async def pay(connection, data) -> None:
+        done.append("pay")
+
+    @router.action("logout")
+    def logout(connection, data) -> None:
+        server.sessions.revoke(user("ann"))
+
+    server = Server(router, authenticate=Users({"t": Session("ann")}).authenticate)
+    async with (
+        open_world(server) as world,
+        world.open_link(subprotocols=["trio-hub.v1.json"], headers={"Authorization": "Bearer t"}) as link,
+    ):
+        await anext(link)
+        await link.send(json.dumps([{"seq": 1, "action": "pay"}, {"seq": 2, "action": "logout"}]))
+        async for _ in link:
+            pass
+        assert done == []
+
+
 async def test_who_cannot_be_asked_about_in_band_comes_back_later(autojump_clock):
     async def authenticate(credentials) -> Session | None:
         if credentials.token is None:

@@ -110,8 +110,9 @@ class Sessions:
         """Close every connection whose session this target selects, with 4501; return how many there were.
 
         That is ``session(id)``, ``user(id)``, ``everyone() & claim(...)`` and whatever else can be put together.
-        Nobody of them can resume, and our clients do not come back by themselves. Who is just being authenticated is
-        turned away, too; whoever comes later is a matter of `authenticate`, which must know by then. Never waits.
+        Nobody of them can resume, and our clients do not come back by themselves; what they have asked is cancelled,
+        the handler that calls this included, at its next `await`. Who is just being authenticated is turned away, too;
+        whoever comes later is a matter of `authenticate`, which must know by then. Never waits.
         """
         self._note(self._revoked, of)
         return self._hub.close(of, _REVOKED)

@@ -277,8 +277,10 @@ class Connection:
         self.give_up()
 
     def give_up(self) -> None:
-        """Wait for no further link. Never waits."""
+        """Wait for no further link, and cancel what was asked. Never waits."""
         self._ended = True
+        if self._requests is not None:
+            self._requests.cancel_all()
         self._change.set()
 
     async def live(self) -> None:
@@ -327,7 +329,6 @@ class Connection:
     def _over(self) -> None:
         """Leave everything in order; what waits for us ends by itself, within bounds."""
         assert self._tasks is not None
-        assert self._requests is not None
         self.give_up()
         self._left(self, "expired")
         link = self._link
@@ -339,7 +340,6 @@ class Connection:
             self._tell("disconnected", link.closed)
         self._lose_drawn()
         self.outbox.clear()
-        self._requests.cancel_all()
         self._allow = None  # the last to hold what its user may ask, perhaps
         self._tell("expired")
         if self._hooks is not None:
@@ -357,9 +357,9 @@ class Connection:
                     all_said = self.codec.from_client(message)
                     size = 0.0 if self._allow is None else _size(message) / max(len(all_said), 1)
                     for said in all_said:
-                        self._heed(said, size, link)
                         if self._ended:  # by what it asked, perhaps: then nothing behind that is carried out
                             return
+                        self._heed(said, size, link)
                         if link.writer.is_full:  # who does not read our replies gets to ask no more
                             link.writer.flush()
                             await link.writer.wait_for_room()

@@ -173,13 +173,16 @@ class Requests:
             self._tasks.start_soon(self._finish, job, work)
 
     async def _finish(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
-        """Do the work within the job's scope and answer."""
+        """Do the work within the job's scope and answer. Work that is cancelled by now is not even begun."""
         data, error = None, None
         try:
             with job.scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
                 data = await work
         except Exception as raised:
             error = raised
+        finally:
+            work.close()
         if job.scope.cancelled_caught:
             error = _why_cancelled(job)
         self._answer_job(job, data, error=error)
