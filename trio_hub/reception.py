@@ -19,6 +19,7 @@ import trio
 from trio_hub.app.auth import Authenticate
 from trio_hub.app.callers import Proxies, address_of, peer_of, speaks_for_itself
 from trio_hub.app.challenge import challenge
+from trio_hub.app.changes import Change
 from trio_hub.app.entry import Entry, Wish
 from trio_hub.app.sessions import Sessions
 from trio_hub.errors import LinkLost, Misuse, PeerFault
@@ -50,7 +51,7 @@ class Arrival:
     wish: Wish
     shown: Credentials
     session: Session | None
-    since: float
+    since: Change
 
 
 class Reception:
@@ -93,7 +94,7 @@ class Reception:
                 if self.leaving_within is not None:
                     wait = str(math.ceil(self.leaving_within) or 1)
                     raise HTTPFault(503, "The server is leaving", {"Retry-After": wait})
-                since = trio.current_time()
+                since = self._sessions.moment
                 shown = self._entry.credentials(head, address)
                 session = await self._entry.session(shown)
                 if session is not None:
@@ -123,15 +124,13 @@ class Reception:
             if session is None:
                 with self._hub.roster.counting_stranger(arrival.shown.address):
                     session = await self._challenge(arrival)
-            was_known = session is not None
-            if session is not None:
-                session = await self._sessions.current(session, arrival.since)
-            if session is None and was_known:
-                link.end(CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked"))
-            elif session is not None:
-                topics = self._entry.topics(session, wish)
+            found = None if session is None else await self._sessions.current(session, arrival.since)
+            if isinstance(found, CloseReason):
+                link.end(found)
+            elif found is not None:
+                topics = self._entry.topics(found, wish)
                 connection, is_new = self._hub.roster.admit(
-                    link, session, wish.codec, resume=wish.resume, address=arrival.shown.address
+                    link, found, wish.codec, resume=wish.resume, address=arrival.shown.address
                 )
                 handed_over = True
                 if self.leaving_within is not None:

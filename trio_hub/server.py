@@ -163,7 +163,7 @@ class Server:
             add_typing(router, self.typing, may_subscribe=may_subscribe)
         add_ping(router)
         add_topics(router, self.hub, may_subscribe=may_subscribe, may_publish=may_publish)
-        renewal = again(authenticate, self.sessions.renew, self.options.authenticate_within)
+        renewal = again(authenticate, self.sessions, self.options.authenticate_within)
         router.action(CHALLENGE, ordered=True)(renewal)
 
     async def publish(

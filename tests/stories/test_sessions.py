@@ -19,6 +19,7 @@ from trio_hub import (
     Server,
     Session,
     claim,
+    connection,
     everyone,
     session,
     topic,
@@ -110,12 +111,21 @@ async def test_a_session_is_renewed_without_a_new_link(autojump_clock):
         await trio.sleep(8)
         await client.authenticate("second")
         await trio.sleep(500)
-        (connection,) = world.server.hub.connections(claim("role", "editor"))
-        assert connection.statistics().links == 1
+        (stay,) = world.server.hub.connections(claim("role", "editor"))
+        assert stay.statistics().links == 1
         del users.sessions["first"]
         client.weather.cut_once()  # the next link brings the new token, too
         await client.request("ping")
-        assert connection.statistics().links == 2
+        assert stay.statistics().links == 2
+
+
+async def test_a_renewal_begins_the_time_anew_also_with_the_same_session(autojump_clock):
+    users = Users({"t": Session("ann", lasts=10)})
+    async with open_world(server_for(users)) as world, world.open_client(token="t") as client:
+        for _ in range(5):
+            await trio.sleep(8)
+            await client.authenticate("t")
+        assert world.server.hub.connections()
 
 
 async def test_nobody_becomes_another_user_by_that(autojump_clock):
@@ -123,8 +133,8 @@ async def test_nobody_becomes_another_user_by_that(autojump_clock):
     async with open_world(server_for(users)) as world, world.open_client(token="ann") as client:
         with pytest.raises(RequestFailed, match="another user's"):
             await client.authenticate("bob")
-        (connection,) = world.server.hub.connections()
-        assert connection.user == "ann"
+        (stay,) = world.server.hub.connections()
+        assert stay.user == "ann"
 
 
 # -- revocation
@@ -191,6 +201,72 @@ async def test_who_is_on_the_way_in_is_turned_away(autojump_clock):
         users.delay = 0
         async with world.open_client(token="t"):  # who comes later is a matter of `authenticate`
             assert server.hub.connections()
+
+
+async def come_in(world, token: str) -> CloseCode | None:
+    """Return the code with which somebody is turned away; None where they are not."""
+    async with world.open_link("/ws", headers={"Authorization": f"Bearer {token}"}) as link:
+        with trio.move_on_after(60):
+            async for _ in link:
+                pass
+        return None if link.closed is None else link.closed.code
+
+
+async def test_who_is_read_anew_on_the_way_in_is_turned_away_by_what_they_are_then(autojump_clock):
+    users = Users({"t": Session("ann", {"role": "member"}, id="s")}, delay=2)
+    server = server_for(users)
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+        codes = []
+
+        async def come() -> None:
+            codes.append(await come_in(world, "t"))
+
+        tasks.start_soon(come)
+        await trio.sleep(1)
+        users.sessions["t"] = Session("ann", {"role": "guest"}, id="s")
+        await server.sessions.invalidate(user("ann"))
+        assert server.sessions.revoke(everyone() & claim("role", "guest")) == 0
+        await trio.sleep(5)
+        assert codes == [CloseCode.SESSION_REVOKED]
+
+
+@pytest.mark.parametrize("by", ["connection", "topic"])
+async def test_a_revocation_is_of_nobody_else(by, autojump_clock):
+    """Not of those who are read anew meanwhile; who is on the way in cannot be told from others, and comes back."""
+    users = Users({name: Session(name, id=name) for name in ("ann", "bob", "cat")})
+
+    async def read(old: Session) -> Session | None:
+        await trio.sleep(2)
+        return attrs.evolve(old, claims={"read": True})
+
+    server = Server(authenticate=users.authenticate, read_session=read)
+    async with open_world(server) as world, world.open_client(token="ann"), world.open_client(token="bob") as bob:
+        await bob.subscribe("town")
+        (of_ann, of_bob) = server.hub.connections()
+        codes = []
+
+        async def come() -> None:
+            codes.append(await come_in(world, "cat"))
+
+        users.delay = 2
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(server.sessions.invalidate, everyone())
+            tasks.start_soon(come)
+            await trio.sleep(1)
+            assert server.sessions.revoke(connection(of_bob.id) if by == "connection" else topic("town")) == 1
+            assert await ended(bob) == CloseCode.SESSION_REVOKED
+        assert server.hub.connections() == [of_ann]
+        assert of_ann.session.claims == {"read": True}
+        assert codes == [CloseCode.TRY_AGAIN]
+
+
+async def test_who_comes_after_a_revocation_comes_in_whatever_the_clock_says(autojump_clock):
+    async with open_world(server_for(Users({"t": Session("ann")}))) as world:
+        async with world.open_client(token="t") as client:
+            world.server.sessions.revoke(user("ann"))
+            assert await ended(client) == CloseCode.SESSION_REVOKED
+        async with world.open_client(token="t") as client:  # at the same moment, with a stopped clock
+            await client.request("ping")
 
 
 async def test_a_renewal_under_way_does_not_outlive_a_revocation(autojump_clock):
@@ -307,12 +383,12 @@ async def test_other_rights_are_other_topics(autojump_clock):
     users = Users({"t": Session("ann", {"channels": ["town", "sea"], "own": ["mine"]}, id="s")})
     server = server_for(users, may_subscribe=may_subscribe, topics_of=topics_of)
     async with open_world(server) as world, world.open_client(token="t", topics=["town", "sea"]) as client:
-        (connection,) = server.hub.connections()
-        assert connection.topics == {"town", "sea", "mine"}
+        (stay,) = server.hub.connections()
+        assert stay.topics == {"town", "sea", "mine"}
         users.sessions["t"] = Session("ann", {"channels": ["sea"], "own": ["new"]}, id="s")
-        assert connection.topics == {"town", "sea", "mine"}
+        assert stay.topics == {"town", "sea", "mine"}
         await server.sessions.invalidate(user("ann"))
-        assert connection.topics == {"sea", "new"}
+        assert stay.topics == {"sea", "new"}
         for name in ("town", "mine", "new"):
             await server.publish(Event(name), to=topic(name))
         assert (await client.receive()).name == "new"
@@ -332,8 +408,8 @@ async def test_who_is_on_the_way_in_comes_in_with_what_is_true_by_then(autojump_
         users.sessions["t"] = Session("ann", {"channels": []}, id="s")
         await server.sessions.invalidate(user("ann"))
         await trio.sleep(2)
-        (connection,) = server.hub.connections()
-        assert connection.session.claims == {"channels": []}
+        (stay,) = server.hub.connections()
+        assert stay.session.claims == {"channels": []}
         tasks.cancel_scope.cancel()
 
 
@@ -344,8 +420,8 @@ async def test_who_comes_back_with_other_rights_hears_no_more_than_those(autojum
         client.weather.cut_once()
         users.sessions["t"] = Session("ann", {"channels": []}, id="s")
         await client.request("ping")
-        (connection,) = server.hub.connections()
-        assert not connection.topics
+        (stay,) = server.hub.connections()
+        assert not stay.topics
 
 
 async def test_a_session_that_is_over_is_closed_when_it_is_read(autojump_clock):
@@ -417,17 +493,74 @@ async def test_of_two_who_read_at_the_same_time_the_later_is_right(autojump_cloc
         assert await ended(client) == CloseCode.SESSION_REVOKED
 
 
+@attrs.define
+class Database:
+    """One user's role, and how long it takes to read it. It is what it was when the reading began."""
+
+    role: str
+    delay: float = 0.0
+
+    async def authenticate(self, credentials) -> Session | None:
+        return Session("ann", {"role": self.role}, id="s")
+
+    async def read(self, old: Session) -> Session | None:
+        role = self.role
+        await trio.sleep(self.delay)
+        return old if old.claims["role"] == role else Session("ann", {"role": role}, id="s")
+
+
+async def test_an_older_answer_does_not_replace_a_newer_one_that_changes_nothing(autojump_clock):
+    database = Database("guest")
+    server = Server(authenticate=database.authenticate, read_session=database.read)
+    async with open_world(server) as world, world.open_client(token="t"), trio.open_nursery() as tasks:
+        (stay,) = server.hub.connections()
+        database.role, database.delay = "admin", 2
+        tasks.start_soon(server.sessions.invalidate, user("ann"))
+        await trio.sleep(1)
+        database.role, database.delay = "guest", 0
+        await server.sessions.invalidate(user("ann"))
+        await trio.sleep(5)
+        assert stay.session.claims == {"role": "guest"}
+
+
+async def test_each_answer_counts_however_many_changes_follow(autojump_clock):
+    """Who is changed again and again, quicker than that can be read, is not left what they were."""
+    database = Database("guest", delay=2)
+    server = Server(authenticate=database.authenticate, read_session=database.read)
+    async with open_world(server) as world, world.open_client(token="t"), trio.open_nursery() as tasks:
+        (stay,) = server.hub.connections()
+        for role in range(9):
+            database.role = str(role)
+            tasks.start_soon(server.sessions.invalidate, user("ann"))
+            await trio.sleep(1)
+        assert stay.session.claims["role"] in ("6", "7")
+
+
+async def test_a_change_by_claim_is_of_those_who_are_read_as_such_meanwhile(autojump_clock):
+    database = Database("guest")
+    server = Server(authenticate=database.authenticate, read_session=database.read)
+    async with open_world(server) as world, world.open_client(token="t"), trio.open_nursery() as tasks:
+        (stay,) = server.hub.connections()
+        database.role, database.delay = "admin", 2
+        tasks.start_soon(server.sessions.invalidate, user("ann"))
+        await trio.sleep(1)
+        database.role = "owner"
+        await server.sessions.invalidate(everyone() & claim("role", "admin"))
+        await trio.sleep(5)
+        assert stay.session.claims == {"role": "owner"}
+
+
 async def test_a_renewal_under_way_comes_to_what_is_true_by_then(autojump_clock):
     users = Users({"first": Session("ann", {"role": "editor"}, id="s")})
     async with open_world(server_for(users)) as world, world.open_client(token="first") as client:
-        (connection,) = world.server.hub.connections()
+        (stay,) = world.server.hub.connections()
         users.delay = 2
         async with trio.open_nursery() as tasks:
             tasks.start_soon(client.authenticate, "first")
             await trio.sleep(1)
             users.sessions["first"] = Session("ann", {"role": "guest"}, id="s")
             await world.server.sessions.invalidate(user("ann"))
-        assert connection.session.claims == {"role": "guest"}
+        assert stay.session.claims == {"role": "guest"}
 
 
 async def test_a_slow_answer_in_band_is_no_reason_to_stay_away(autojump_clock):

@@ -13,6 +13,7 @@ import msgspec
 import trio
 
 from trio_hub.app.auth import Authenticate, checked
+from trio_hub.app.sessions import Sessions
 from trio_hub.errors import RequestFailed
 from trio_hub.link.link import Link
 from trio_hub.messages import CloseCode, CloseReason, MalformedRequest, Reply, Request
@@ -114,19 +115,19 @@ def _answer(link: Link, codec: Codec, reply: Reply) -> None:
 
 
 def again(
-    authenticate: Authenticate, renew: Callable[[Connection, Session, float], Awaitable[None]], within: float
+    authenticate: Authenticate, sessions: Sessions, within: float
 ) -> Callable[[Connection, Challenge], Awaitable[None]]:
-    """Return the handler of challenges on a link that is authenticated already: a session is renewed, by `renew`, which
-    is told when that was asked for. The user stays who they are. `authenticate` has so many seconds.
+    """Return the handler of challenges on a link that is authenticated already: a session is renewed. The user stays
+    who they are. `authenticate` has so many seconds.
     """
 
     async def handle(connection: Connection, data: Challenge) -> None:
-        since = trio.current_time()
+        since = sessions.moment
         with trio.move_on_after(within):
             session = checked(await authenticate(Credentials(data.token, address=connection.address or "")))
             if session is None or session.user != connection.user:
                 raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
-            await renew(connection, session, since)
+            await sessions.renew(connection, session, since)
             return
         raise _BUSY
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from weakref import WeakKeyDictionary
 
 import trio
 
+from trio_hub.app.changes import Change, Selected, selected
 from trio_hub.app.topics import MaySubscribe
 from trio_hub.errors import Misuse
 from trio_hub.hub.expiry import session_of
 from trio_hub.hub.hub import Hub
-from trio_hub.hub.index import is_for
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.peer.connection import Connection
 from trio_hub.session import Session
-from trio_hub.targets import Target, plain
+from trio_hub.targets import Target, everyone, plain
 
 __all__ = ["ReadSession", "Sessions", "TopicsOf", "no_topics", "own_topics"]
 
@@ -31,7 +31,7 @@ TopicsOf = Callable[[Session], Iterable[str]]
 """Returns the topics that connections of a session hear without asking. A plain function."""
 
 _REVOKED = CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked")
-_UNREADABLE = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 1}')
+_COME_BACK = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 1}')
 
 
 def no_topics(session: Session) -> Iterable[str]:
@@ -63,66 +63,88 @@ class Sessions:
         self._may_subscribe = may_subscribe
         self._read = read
         self._topics_of = topics_of
-        options = hub.options
-        self._read_within = options.authenticate_within
-        self._forget_after = options.opening.deadline + 2 * options.authenticate_within  # who was on the way in is in
-        self._revoked: deque[tuple[float, Target]] = deque()
-        self._invalidated: deque[tuple[float, Target]] = deque()
+        self._read_within = hub.options.authenticate_within
+        self._latest = Change(everyone())
+        self._read_after: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the number of a change
 
     # -- coming in
 
-    def is_revoked(self, session: Session, since: float) -> bool:
-        """Whether the session was revoked after `since`, while whoever shows it was on the way in."""
-        return _concerns(self._revoked, session, since)
+    @property
+    def moment(self) -> Change:
+        """The latest change. To be held by whoever looks a session up, from before that on: see `current`."""
+        return self._latest
 
-    async def current(self, session: Session, since: float) -> Session | None:
-        """Return what a session is now that was looked up since then; None where it is over. Waits only where something
-        has changed since, and then raises what the application does.
+    async def current(
+        self, session: Session, since: Change, connection: Connection | None = None
+    ) -> Session | CloseReason:
+        """Return what a session is now that was looked up since then, or why nobody may go on with it: it was revoked,
+        or nobody can say. `connection` is the one that is to go on with it, if there is one already.
+
+        Waits only where something has changed since.
         """
-        while not self.is_revoked(session, since):
-            if self._read is None or not _concerns(self._invalidated, session, since):
-                return session
-            since = trio.current_time()
+        try:
             with trio.fail_after(self._read_within):
-                read = await self._read(session)
+                return await self._current(session, since, connection)
+        except Exception:
+            log.exception("a session cannot be read anew; its connection is closed")
+            return _COME_BACK
+
+    async def _current(self, session: Session, since: Change, connection: Connection | None) -> Session | CloseReason:
+        asked, found, began = session, session, since
+        while (over := self._why_over((asked, found), since, connection)) is None:
+            if self._read is None or not self._has_changed((asked, found), began):
+                return found
+            asked, began = found, self._latest
+            read = await self._read_as_now(asked)
             if read is None:
-                return None
-            session = read
-        return None
+                return _REVOKED
+            found = read
+        return over
+
+    def _why_over(
+        self, sessions: Iterable[Session], since: Change, connection: Connection | None
+    ) -> CloseReason | None:
+        """Return why nobody may go on with what was one of these sessions. Of who is not here yet it may be unknown
+        whether a revocation was theirs: whoever comes back is one who has come after it.
+        """
+        targets = [self._hub.roster.by_current_ids(target) for target in since.later(is_end=True)]
+        most = max([selected(of, each, connection) for of in targets for each in sessions], default=Selected.NO)
+        return {Selected.NO: None, Selected.MAYBE: _COME_BACK, Selected.YES: _REVOKED}[most]
+
+    def _has_changed(self, sessions: Iterable[Session], since: Change) -> bool:
+        """Whether what was one of these sessions may be something else by now."""
+        targets = since.later(is_end=False)
+        return any(selected(of, each, None) is not Selected.NO for of in targets for each in sessions)
+
+    async def _read_as_now(self, session: Session) -> Session | None:
+        if self._read is None:
+            return session
+        read = await self._read(session)
+        if read is not None and read.user != session.user:
+            raise Misuse(f"a session of {session.user!r} was read as one of {read.user!r}")
+        return read
 
     # -- changing
 
-    async def renew(self, connection: Connection, session: Session, since: float) -> None:
+    async def renew(self, connection: Connection, session: Session, since: Change) -> None:
         """Have a connection go on with this session, looked up since then, or with what has become of it meanwhile.
 
         Where that is over, the connection is.
         """
-        now = await self.current(session, since)
-        if connection.has_ended:
-            return
-        if now is None:
-            connection.end(_REVOKED)
-            return
-        self._hub.roster.renew(connection, now)
-        self.settle(connection)
+        found = await self.current(session, since, connection)
+        self._go_on(connection, found, self._latest, lasts_anew=True)
 
     def revoke(self, of: Target) -> int:
         """Close every connection whose session this target selects, with 4501; return how many there were.
 
         That is ``session(id)``, ``user(id)``, ``everyone() & claim(...)`` and whatever else can be put together.
         Nobody of them can resume, and our clients do not come back by themselves; what they have asked is cancelled,
-        the handler that calls this included, at its next `await`. Who is just being authenticated is turned away, too;
-        whoever comes later is a matter of `authenticate`, which must know by then. Never waits.
+        the handler that calls this included, at its next `await`. Who is just being authenticated is turned away, too,
+        or told to come back (1013) where nobody can say whether it is them, as with topics and connections; whoever
+        comes later is a matter of `authenticate`, which must know by then. Never waits.
         """
-        self._note(self._revoked, of)
+        self._latest = self._latest.follow(of, is_end=True)
         return self._hub.close(of, _REVOKED)
-
-    def _note(self, changes: deque[tuple[float, Target]], of: Target) -> None:
-        """Remember a change for as long as somebody may be on the way in who was looked up before it."""
-        now = trio.current_time()
-        while changes and changes[0][0] < now - self._forget_after:
-            changes.popleft()
-        changes.append((now, of))
 
     async def invalidate(self, of: Target) -> None:
         """Read the sessions of these connections anew, each once, and have the connections go on with what they are.
@@ -132,46 +154,62 @@ class Sessions:
         now on. Where the application fails to say, the connection is closed with 1013: it comes back, and is
         authenticated anew. If cancelled, some are done.
         """
-        self._note(self._invalidated, of)
+        since = self._latest
+        self._latest = since.follow(of, is_end=False)
         by_session: dict[Hashable, list[Connection]] = {}
         for connection in self._hub.connections(of):
             by_session.setdefault(session_of(connection), []).append(connection)
         waiting = iter(by_session.values())
         async with open_tasks() as tasks:
             for _ in range(min(_READS, len(by_session))):
-                tasks.start_soon(self._read_some, waiting)
+                tasks.start_soon(self._read_some, waiting, since)
 
-    async def _read_some(self, waiting: Iterator[list[Connection]]) -> None:
+    async def _read_some(self, waiting: Iterator[list[Connection]], since: Change) -> None:
         for stays in waiting:
-            await self._read_one(stays)
+            await self._read_one(stays, since)
 
-    async def _read_one(self, stays: list[Connection]) -> None:
-        """Read one session, and have all its connections go on with it; again where they have another one meanwhile."""
-        while stays := [connection for connection in stays if not connection.has_ended]:
-            old = {connection: connection.session for connection in stays}
-            since, session = trio.current_time(), stays[0].session
-            new: Session | None = session
-            try:
-                if self._read is not None:
-                    with trio.fail_after(self._read_within):
-                        new = await self._read(session)
-                if new is not None and self.is_revoked(new, since):
-                    new = None
-                self._go_on([each for each in stays if each.session is old[each]], session, new)
-            except Exception:
-                log.exception("a session cannot be read anew; its connections are closed")
-                _end_all([each for each in stays if each.session is old[each]], _UNREADABLE)
-            stays = [each for each in stays if each.session is not old[each] and each.session is not new]
+    async def _read_one(self, stays: list[Connection], since: Change) -> None:
+        """Read one session, and have all its connections go on with it; but for those whose session was read later than
+        that. Those who have another one meanwhile are read again.
+        """
+        while stays := [each for each in stays if not each.has_ended]:
+            session, old, began = stays[0].session, {each: each.session for each in stays}, self._latest
+            found = await self._found(session)
+            stays = [each for each in stays if self._read_after.get(each, -1) < began.number]
+            for each in stays:
+                if each.session is old[each]:
+                    over = self._why_over((found,), since, each) if isinstance(found, Session) else found
+                    self._go_on(each, over or found, began, lasts_anew=found is not old[each])
+            if not self._was_missed(session, found, began):
+                stays = [each for each in stays if self._read_after.get(each, -1) < began.number]
 
-    def _go_on(self, connections: list[Connection], old: Session, new: Session | None) -> None:
-        """Have connections go on with a session that was read; None says that it is over."""
-        if new is None:
-            _end_all(connections, _REVOKED)
+    def _was_missed(self, before: Session, found: Session | CloseReason, since: Change) -> bool:
+        """Whether a later change is of the session that was found, and was not of what it was until then."""
+        is_of_found = isinstance(found, Session) and self._has_changed((found,), since)
+        return is_of_found and not self._has_changed((before,), since)
+
+    async def _found(self, session: Session) -> Session | CloseReason:
+        """Return what is found where a session is read, or why it is over."""
+        try:
+            with trio.fail_after(self._read_within):
+                return await self._read_as_now(session) or _REVOKED
+        except Exception:
+            log.exception("a session cannot be read anew; its connections are closed")
+            return _COME_BACK
+
+    def _go_on(
+        self, connection: Connection, found: Session | CloseReason, read_after: Change, *, lasts_anew: bool
+    ) -> None:
+        """Have a connection go on with a session that was read after a change, or end it."""
+        if connection.has_ended:
             return
-        for connection in connections:
-            if new is not old:
-                self._hub.roster.renew(connection, new)
-            self.settle(connection)
+        if isinstance(found, CloseReason):
+            connection.end(found)
+            return
+        self._read_after[connection] = read_after.number
+        if lasts_anew:
+            self._hub.roster.renew(connection, found)
+        self.settle(connection)
 
     def settle(self, connection: Connection) -> None:
         """See that a connection hears what its session may hear by now: no topic to which it has no right any more,
@@ -198,33 +236,3 @@ class Sessions:
         except Exception:
             log.exception("`may_subscribe` failed")
             return False
-
-
-def _end_all(connections: Iterable[Connection], close: CloseReason) -> None:
-    for connection in connections:
-        connection.end(close)
-
-
-def _concerns(changes: Iterable[tuple[float, Target]], session: Session, since: float) -> bool:
-    """Whether one of these changes, of this moment or later, is of this session. Of topics and connections nobody knows
-    who is on the way to them: so such a change may be of anybody.
-    """
-    candidate = _Candidate(session)
-    return any(
-        when >= since and (target.is_of("topic") or target.is_of("connection") or is_for(target, candidate))
-        for when, target in changes
-    )
-
-
-class _Candidate:
-    """Somebody on the way in, as a target sees them."""
-
-    def __init__(self, session: Session) -> None:
-        self.id = ""
-        self.session = session
-        self.topics: set[str] = set()
-        self.topics_beside: set[str] = set()
-
-    @property
-    def user(self) -> str:
-        return self.session.user

@@ -307,7 +307,11 @@ class Roster:
 
     def select(self, target: Target) -> list[Connection]:
         """Return the connections that a target stands for at this moment; one also by an id that it had before."""
-        return list(self._index.select(target.renamed(self._current_id)))
+        return list(self._index.select(self.by_current_ids(target)))
+
+    def by_current_ids(self, target: Target) -> Target:
+        """Return the same target, with what ids connections have by now in place of those that they had."""
+        return target.renamed(self._current_id) if target.is_of("connection") else target
 
     def _current_id(self, id: str) -> str:
         connection, _ = self._find(id)
