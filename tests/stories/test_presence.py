@@ -423,6 +423,71 @@ class PresenceMachine(RuleBasedStateMachine):
         assert set(self.watcher.users) <= {each.user for each in self.world.server.hub.connections(topic("town"))}
 
 
+async def test_who_is_in_grace_is_nowhere_that_none_of_their_connections_hears(autojump_clock):
+    server = server_with(options=HubOptions(window=20))
+    async with open_world(server) as world, world.open_client(token="watcher") as client, trio.open_nursery() as tasks:
+        watcher = Watcher(client)
+        await watcher.watch("town")
+        tasks.start_soon(watcher.listen)
+        async with world.open_client(token="cat", topics=["town"]) as first, world.open_client(token="cat") as second:
+            await passes()
+            first.weather.cut()
+            await trio.sleep(19)
+            assert watcher.users == {"cat": "online"}
+            second.weather.cut()
+            await passes(2)
+            assert server.presence.status("cat") == "online"  # in her grace
+            assert watcher.users == server.presence.present("town") == {}
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_is_in_grace_without_any_connection_is_where_they_were(autojump_clock):
+    server = server_with(options=HubOptions(window=2))
+    async with open_world(server) as world, world.open_client(token="watcher") as client, trio.open_nursery() as tasks:
+        watcher = Watcher(client)
+        await watcher.watch("town")
+        tasks.start_soon(watcher.listen)
+        async with world.open_client(token="cat", topics=["town"]) as cat:
+            await passes()
+            cat.weather.cut()
+            await passes(5)
+            assert not server.hub.connections(user("cat"))
+            assert watcher.users == server.presence.present("town") == {"cat": "online"}
+            assert (await client.request("watch", {"topic": "town"}))["users"] == {"cat": "online"}
+            await passes(6)
+            assert watcher.users == server.presence.present("town") == {}
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_list_that_begins_between_two_looks_is_kept_by_what_is_told(autojump_clock, nursery):
+    """Somebody came and went, and somebody's status was taken back, before either was ever told."""
+    async with (
+        open_world(server_with()) as world,
+        world.open_client(token="ann") as ann,
+        world.open_client(token="cat", topics=["town"]) as cat,
+        world.open_client(token="bob") as bob,
+    ):
+        await passes()
+        await bob.subscribe("town")
+        await cat.request("set_status", {"status": "dnd"})
+        watcher = Watcher(ann)
+        await watcher.watch("town")
+        assert watcher.users == {"cat": "online"}
+        nursery.start_soon(watcher.listen)
+        await cat.request("set_status", {"status": None})
+        await bob.unsubscribe("town")
+        await passes()
+        assert watcher.users == world.server.presence.present("town") == {"cat": "online"}
+        await cat.unsubscribe("town")
+        late = Watcher(bob)
+        await late.watch("town")  # she has left, and nobody was told yet
+        assert late.users == {"cat": "online"}
+        nursery.start_soon(late.listen)
+        await passes()
+        assert watcher.users == late.users == {}
+        nursery.cancel_scope.cancel()
+
+
 PresenceMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
 TestPresence = PresenceMachine.TestCase
 

@@ -17,8 +17,8 @@ import enum
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from typing import Any
 from weakref import WeakSet
 
@@ -96,6 +96,7 @@ class Presence:
         self._hub = hub
         self._options = options or PresenceOptions()
         self._marked: dict[str, None] = {}
+        self._looked_at: dict[str, None] = {}  # those of them whose turn it is
         self._leaving: dict[str, float] = {}  # when the grace of users without a link has passed; in that order
         self._by_hand: dict[str, _ByHand] = {}
         self._next_end = math.inf  # of what was set by hand
@@ -121,12 +122,24 @@ class Presence:
     def present(self, name: str) -> dict[str, Status]:
         """Return the users who are here and subscribed to a topic, with what they are."""
         users = dict.fromkeys([each.user for each in self._hub.connections(topic(name))])
+        users |= dict.fromkeys(user_id for user_id in self._leaving if name in self._topics_of(user_id))
         statuses = {user_id: self.status(user_id) for user_id in users}
         return {user_id: status for user_id, status in statuses.items() if status is not Status.OFFLINE}
 
+    def _stays(self, user_id: str) -> list[Connection]:
+        """Return a user's connections, away or not."""
+        return [each for each in self._hub.roster.of_user(user_id) if not each.has_ended]
+
+    def _topics_of(self, user_id: str) -> frozenset[str]:
+        """Return the topics that a user is in: those of their connections, or what was told where there is none."""
+        if stays := self._stays(user_id):
+            return frozenset().union(*[each.topics for each in stays])
+        told = self._told.get(user_id)
+        return frozenset() if told is None else told.topics
+
     def _devices(self, user_id: str) -> tuple[bool, bool]:
         """Return whether any of a user's connections has a link, and whether all that have one are idle."""
-        attached = [each for each in self._hub.roster.of_user(user_id) if each.attached and not each.has_ended]
+        attached = [each for each in self._stays(user_id) if each.attached]
         return bool(attached), bool(attached) and all(each in self._idle for each in attached)
 
     def _is_in_grace(self, user_id: str) -> bool:
@@ -199,12 +212,22 @@ class Presence:
     # -- telling
 
     def watch(self, connection: Connection, name: str) -> dict[str, Status]:
-        """Have a connection told of every change in a topic from now on; return who is there at this moment.
+        """Have a connection told of every change in a topic from now on; return who was there when all was told last,
+        so that whatever has changed since is still to come.
 
         It may be told of a change that is in there already. Raises `Misuse` beyond the topics that it may have.
         """
         self._hub.roster.subscribe(connection, beside(_WATCHED, name))
-        return self.present(name)
+        return {user_id: told.status for user_id, told in self._told_in(name) if name in told.topics}
+
+    def _told_in(self, name: str) -> Iterator[tuple[str, _Told]]:
+        """Yield what was told of all who may have been told to be in a topic: those who hear it, and those who do not,
+        but are yet to be looked at, or are here for their grace alone.
+        """
+        subscribed = [each.user for each in self._hub.roster.select(topic(name))]
+        for user_id in dict.fromkeys(chain(subscribed, self._marked, self._looked_at, self._leaving)):
+            if (told := self._told.get(user_id)) is not None:
+                yield user_id, told
 
     def unwatch(self, connection: Connection, name: str) -> None:
         """Tell a connection no more."""
@@ -224,6 +247,7 @@ class Presence:
     async def _tell_all(self) -> None:
         self._mark_by_time(trio.current_time())
         marked, self._marked = self._marked, {}
+        self._looked_at = marked
         news: defaultdict[str, list[_News]] = defaultdict(list)
         for count, user_id in enumerate(marked, 1):
             try:
@@ -275,10 +299,8 @@ class Presence:
         status = self.status(user_id)
         if status is Status.OFFLINE:
             return _Told(status, frozenset())
-        if not is_here:
-            return _Told(status, before.topics, before.by_devices)
-        topics = set().union(*[each.topics for each in self._hub.roster.of_user(user_id)])
-        return _Told(status, frozenset(topics), Status.AWAY if is_idle else Status.ONLINE)
+        by_devices = (Status.AWAY if is_idle else Status.ONLINE) if is_here else before.by_devices
+        return _Told(status, self._topics_of(user_id), by_devices)
 
     async def _tell(self, name: str, news: list[_News]) -> None:
         """Tell the watchers of a topic, in as many events as it takes."""
