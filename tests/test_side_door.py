@@ -289,6 +289,12 @@ async def test_the_answer_to_a_body_far_too_large_arrives_over_a_real_socket():
 # -- rights
 
 
+@pytest.mark.parametrize("key", ["", " "])
+def test_an_empty_key_is_none_that_anybody_could_forget_to_set(key):
+    with pytest.raises(Misuse, match="empty key"):
+        Server(key=key)
+
+
 async def test_with_a_key_it_must_be_shown_wherever_one_is(autojump_clock):
     async with open_world(key="sesame") as world:
         for wrong in ({}, {"Authorization": "Bearer sesam"}, {"Authorization": "Bearer"}, {"Authorization": "sesame"}):

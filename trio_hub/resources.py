@@ -159,8 +159,8 @@ def _anybody(head: RequestHead, peer: str | None) -> None:
 
 
 def _check_key(head: RequestHead, key: str) -> None:
-    scheme, _, token = head.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), key.encode()):
+    shown = head.bearer
+    if shown is None or not hmac.compare_digest(shown.encode(), key.encode()):
         raise HTTPFault(401, "The key is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
 

@@ -115,6 +115,8 @@ class Server:
         for rule in (may_subscribe, may_publish, topics_of):
             if iscoroutinefunction(rule):
                 raise Misuse(f"{rule!r} is a plain function: what it would return here is a yes to everything")
+        if key is not None and not key.strip():
+            raise Misuse("an empty key opens the side door to everybody: None is no key")
         self.options = options or HubOptions()
         router = router or Router()
         handler: Handler = Answering(router, plugins)

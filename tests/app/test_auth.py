@@ -28,6 +28,18 @@ def basic(text: str) -> dict[str, str]:
     return {"authorization": f"Basic {base64.b64encode(text.encode()).decode()}"}
 
 
+def test_an_empty_token_is_nobodys():
+    with pytest.raises(Misuse, match="empty token"):
+        known_tokens({"t": "ann", "": "bob"})
+
+
+async def test_a_token_that_has_become_empty_is_nobodys_either():
+    tokens = {"t": "ann"}
+    authenticate = known_tokens(tokens)
+    tokens[""] = "bob"
+    assert await authenticate(Credentials("")) is None
+
+
 async def named(*shown: str) -> Session:
     return Session(" ".join(shown))
 

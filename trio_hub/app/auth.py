@@ -13,7 +13,7 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from weakref import WeakSet
 
-from trio_hub.errors import RequestFailed
+from trio_hub.errors import Misuse, RequestFailed
 from trio_hub.session import Credentials, Session
 
 __all__ = [
@@ -45,11 +45,14 @@ async def guests(credentials: Credentials) -> Session:
 def known_tokens(tokens: Mapping[str, str]) -> Authenticate:
     """Return an `authenticate` that knows these tokens, each with its user id, and lets nobody else in.
 
-    Each token is a session of its own, so what came in by it can be revoked alone.
+    Each token is a session of its own, so what came in by it can be revoked alone. Raises `Misuse` for an empty one,
+    which anybody can show.
     """
+    if not all(tokens):
+        raise Misuse("an empty token lets everybody in")
 
     async def authenticate(credentials: Credentials) -> Session | None:
-        if credentials.token is None:
+        if not credentials.token:
             return None
         shown = credentials.token.encode()
         found = None

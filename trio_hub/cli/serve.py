@@ -73,7 +73,7 @@ def serve(
             raise click.UsageError(f"--origin is scheme and host, as https://example.org, not {origin}")
     if cert_key is not None and cert is None:
         raise click.UsageError("--cert-key is of use with --cert only")
-    server = topic_broker(_read_tokens(tokens), key=key, origins=origins, metrics=metrics, options=options)
+    known = _read_tokens(tokens)
     context = None
     if cert is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -82,6 +82,7 @@ def serve(
         except (OSError, ssl.SSLError) as error:
             raise click.UsageError(f"cannot use the certificate: {error}") from error
     try:
+        server = topic_broker(known, key=key, origins=origins, metrics=metrics, options=options)
         trio.run(_serve, server, host, port, unix, context)
     except HubError as error:
         raise click.ClickException(str(error)) from error
