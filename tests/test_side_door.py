@@ -659,6 +659,19 @@ async def test_half_a_body_and_then_silence_is_told_so_at_the_deadline(said, aut
         assert world.server.hub.statistics().published == 0
 
 
+async def test_so_many_streams_that_are_no_links_at_once(autojump_clock):
+    """Heads that are not finished, and idle streams at the side door; links do not count."""
+    async with open_world(options=HubOptions(strangers=2)) as world, world.open_client() as client:
+        caller(world)  # who says nothing
+        asking = caller(world)
+        assert (await asking.ask("GET", "/healthz"))[0] == 200
+        await caller(world).expect_the_end()
+        assert world.server.hub.statistics().refused == 1
+        await client.request("ping")
+        await trio.sleep(11)
+        assert (await caller(world).ask("GET", "/healthz"))[0] == 200
+
+
 async def test_an_idle_stream_is_closed_at_the_deadline(autojump_clock):
     async with open_world(options=HubOptions(opening=OpeningOptions(deadline=7))) as world:
         somebody = caller(world)

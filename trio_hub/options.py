@@ -149,6 +149,10 @@ class HubOptions:
     connections_of_address: int = attrs.field(default=100_000, validator=_positive)
     """Connections from one address (of IPv6: from one /64), away ones included; one more is refused with 503. No bound
     of its own if nothing is said: whole offices share one."""
+    strangers: int = attrs.field(default=16_384, validator=_positive)
+    """Streams at once of which no link has come yet, or that ask for none: heads that are read, upgrades that are
+    judged, requests at the side door. One more is hung up on. Each costs a task and a descriptor, for the opening's
+    deadline if its peer is slow; the system's limit of descriptors may be lower."""
     topics: int = attrs.field(default=1000, validator=_positive)
     """Topics one connection may subscribe to."""
     remembered: int = attrs.field(default=4096, validator=_positive)

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import random
+from contextlib import ExitStack
 
 import attrs
 import trio
@@ -45,13 +46,14 @@ _NOBODY_KNOWS = HTTPFault(503, "Nobody can say who you are at the moment", {"Ret
 
 @attrs.frozen
 class Arrival:
-    """A link that was just opened."""
+    """A link that was just opened. `place` is to be closed when it is a connection's, or no more."""
 
     link: Link
     wish: Wish
     shown: Credentials
     session: Session | None
     since: Change
+    place: ExitStack
 
 
 class Reception:
@@ -80,50 +82,58 @@ class Reception:
 
     async def arrive(self, stream: trio.abc.Stream) -> Arrival | RequestHead | None:
         """Return an opened link, or the head of a request for the side door, or None where nothing came of it."""
-        head, answered = None, False
-        with trio.move_on_after(self._options.opening.deadline):
-            try:
-                head = await read_head(stream, self._options.opening)
-                if not head.wants_upgrade:
-                    return head
-                peer = peer_of(stream)
-                if self._guests_only and not speaks_for_itself(peer, head):
-                    raise HTTPFault(403, "Guests call this machine by its own name")
-                address = address_of(peer, head, self._proxies)
-                wish = self._entry.wish(head, address)
-                if self.leaving_within is not None:
-                    wait = str(math.ceil(self.leaving_within) or 1)
-                    raise HTTPFault(503, "The server is leaving", {"Retry-After": wait})
-                since = self._sessions.moment
-                shown = self._entry.credentials(head, address)
-                session = await self._entry.session(shown)
-                if session is not None:
-                    self._entry.topics(session, wish)  # or they are refused
-                subprotocol = wish.codec.subprotocol
-                link = accept_link(stream, head, subprotocol=subprotocol, options=self._options.link)
-                return Arrival(link, wish, shown, session, since)
-            except HTTPFault as fault:
-                answered = True
-                await say_no(stream, fault)
-                return None
-            except LinkLost as lost:
-                log.debug("nothing came of a stream: %s", lost)
-                return None
-        if not answered:
-            if head is not None:
-                log.error("`authenticate` took more than %g s", self._options.opening.deadline)
-            with trio.move_on_after(_LAST_WORD):
-                await say_no(stream, _TOO_LATE if head is None else _NOBODY_KNOWS)
+        with ExitStack() as place:
+            head, answered = None, False
+            with trio.move_on_after(self._options.opening.deadline):
+                try:
+                    head = await read_head(stream, self._options.opening)
+                    return await self._open(stream, head, place) if head.wants_upgrade else head
+                except HTTPFault as fault:
+                    answered = True
+                    await say_no(stream, fault)
+                    return None
+                except LinkLost as lost:
+                    log.debug("nothing came of a stream: %s", lost)
+                    return None
+            if not answered:
+                if head is not None:
+                    log.error("`authenticate` took more than %g s", self._options.opening.deadline)
+                with trio.move_on_after(_LAST_WORD):
+                    await say_no(stream, _TOO_LATE if head is None else _NOBODY_KNOWS)
         return None
+
+    async def _open(self, stream: trio.abc.Stream, head: RequestHead, place: ExitStack) -> Arrival:
+        """Open the link that is asked for; `place` is where its place is kept. Raises `HTTPFault` to refuse it."""
+        peer = peer_of(stream)
+        if self._guests_only and not speaks_for_itself(peer, head):
+            raise HTTPFault(403, "Guests call this machine by its own name")
+        address = address_of(peer, head, self._proxies)
+        wish = self._entry.wish(head)
+        if self.leaving_within is not None:
+            raise HTTPFault(503, "The server is leaving", {"Retry-After": str(math.ceil(self.leaving_within) or 1)})
+        try:
+            place.callback(self._hub.roster.take_place(wish.resume, address))
+        except Full as full:
+            raise HTTPFault(503, str(full), {"Retry-After": "5"}) from full
+        since = self._sessions.moment
+        shown = self._entry.credentials(head, address)
+        session = await self._entry.session(shown)
+        if session is not None:
+            self._entry.topics(session, wish)  # or they are refused
+        link = accept_link(stream, head, subprotocol=wish.codec.subprotocol, options=self._options.link)
+        return Arrival(link, wish, shown, session, since, place.pop_all())
 
     async def join(self, arrival: Arrival) -> Connection | None:
         """Authenticate if need be, and hand the link over to the hub; return its connection if that is a new one."""
+        with arrival.place:
+            return await self._join(arrival)
+
+    async def _join(self, arrival: Arrival) -> Connection | None:
         link, wish, session = arrival.link, arrival.wish, arrival.session
         handed_over = False
         try:
             if session is None:
-                with self._hub.roster.counting_stranger(arrival.shown.address):
-                    session = await self._challenge(arrival)
+                session = await self._challenge(arrival)
             found = None if session is None else await self._sessions.current(session, arrival.since)
             if isinstance(found, CloseReason):
                 link.end(found)

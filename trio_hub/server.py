@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING
@@ -130,7 +131,6 @@ class Server:
         self._guests_only = not ways
         authenticate = first_of(*ways) if ways else guests
         entry = Entry(
-            self.hub.roster,
             self.options,
             authenticate=authenticate,
             may_subscribe=may_subscribe,
@@ -150,7 +150,8 @@ class Server:
         resources = Resources(self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics)
         self._side_door = SideDoor(resources, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
-        self._streams = 0
+        self._streams = 0  # those that are waited for when we leave: whoever has said what they want
+        self._strangers = 0  # streams that are no links
         self._empty = trio.lowlevel.ParkingLot()
         self.presence = None if presence is None else Presence(self.hub, presence)
         self.typing = None if typing is None else Typing(self.hub, typing)
@@ -247,7 +248,12 @@ class Server:
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve whatever is asked for on this stream, to its end; it is closed then, unless a connection took it."""
-        arrival = await self._reception.arrive(stream)
+        if self._strangers >= self.options.strangers:
+            self.hub.roster.count_refused()
+            await trio.aclose_forcefully(stream)  # an answer would cost what there is too much of
+            return
+        with self._counting_stranger():
+            arrival = await self._reception.arrive(stream)
         self._streams += 1
         try:
             if isinstance(arrival, Arrival):
@@ -257,12 +263,21 @@ class Server:
                     await connection.live()
                 return
             if arrival is not None:
-                await self._side_door.serve(stream, arrival, peer=peer_of(stream))
+                with self._counting_stranger():
+                    await self._side_door.serve(stream, arrival, peer=peer_of(stream))
             await trio.aclose_forcefully(stream)
         finally:
             self._streams -= 1
             if not self._streams:
                 self._empty.unpark_all()
+
+    @contextmanager
+    def _counting_stranger(self) -> Iterator[None]:
+        self._strangers += 1
+        try:
+            yield
+        finally:
+            self._strangers -= 1
 
 
 def _host(listener: trio.abc.Listener[trio.abc.Stream]) -> str | None:

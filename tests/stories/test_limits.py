@@ -153,6 +153,46 @@ async def test_links_that_are_asked_who_they_are_take_places(autojump_clock):
             pass
 
 
+async def test_who_is_asked_about_takes_a_place_from_the_beginning(autojump_clock):
+    """However long the application takes to say who they are."""
+
+    async def authenticate(credentials: Credentials) -> Session | None:
+        await trio.sleep(1)
+        return Session("ann") if credentials.token == "good" else None
+
+    server = Server(authenticate=authenticate, options=HubOptions(connections=3))
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+        statuses = []
+
+        async def come(token: str | None) -> None:
+            try:
+                async with world.open_link(headers={"Authorization": f"Bearer {token}"} if token else {}):
+                    statuses.append(101)
+                    await trio.sleep(2)
+            except Refused as refused:
+                statuses.append(refused.status)
+
+        for token in ("good", "bad", None, "good", None):
+            tasks.start_soon(come, token)
+            await wait_all_tasks_blocked()
+        assert statuses == [503, 503]
+        await trio.sleep(1.5)
+        assert sorted(statuses) == [101, 101, 401, 503, 503]
+
+
+async def test_who_was_turned_away_keeps_the_place_until_the_link_is_closed(autojump_clock):
+    """A stranger that says nothing to our goodbye is still there."""
+    async with open_world(limited(connections=1)) as world, world.open_scripted_client() as stranger:
+        await stranger.upgrade()
+        await stranger.say(Frame.text('{"seq": 1, "action": "authentication_challenge", "data": {"token": 1}}'))
+        await stranger.hear()
+        assert await stranger.hear() == Frame.close(CloseCode.NOT_AUTHENTICATED, "the token is not known")
+        assert (await refused(world)).status == 503
+        await trio.sleep(6)
+        async with world.open_link():
+            pass
+
+
 # -- arriving
 
 

@@ -17,7 +17,6 @@ from trio_hub.app.sessions import TopicsOf, own_topics
 from trio_hub.app.topics import MaySubscribe, check_topic
 from trio_hub.errors import Misuse, RequestFailed
 from trio_hub.hub.greeting import is_connection_id
-from trio_hub.hub.roster import Roster
 from trio_hub.link.heads import HTTPFault, RequestHead
 from trio_hub.options import HubOptions
 from trio_hub.session import Credentials, Session
@@ -48,7 +47,6 @@ class Entry:
 
     def __init__(
         self,
-        roster: Roster,
         options: HubOptions,
         *,
         authenticate: Authenticate,
@@ -57,7 +55,6 @@ class Entry:
         origins: Sequence[str],
         paths: Sequence[str],
     ) -> None:
-        self._roster = roster
         self._options = options
         for origin in origins:
             if origin != _ANY_PAGE and not is_origin(origin):
@@ -70,16 +67,14 @@ class Entry:
         self._origins = frozenset(origins)
         self._paths = frozenset(paths)
 
-    def wish(self, head: RequestHead, address: str) -> Wish:
-        """Return what an upgrade from this address asks for. Raises `HTTPFault` where that cannot be."""
+    def wish(self, head: RequestHead) -> Wish:
+        """Return what an upgrade asks for. Raises `HTTPFault` where that cannot be."""
         if head.path not in self._paths:
             raise HTTPFault(404, f"WebSockets are served at {', '.join(sorted(self._paths))}")
         if not self._may_connect(head.headers.get("origin"), head.headers.get("host")):
             raise HTTPFault(403, "Pages of this origin may not connect")
         resume = _resume_wish(head.query)
         topics = _topics_wish(head.query, self._options.topics)
-        if (why_not := self._roster.why_not(resume, address)) is not None:
-            raise HTTPFault(503, why_not, {"Retry-After": "5"})
         codec = next((CODECS[name] for name in head.subprotocols if name in CODECS), CODECS[None])
         return Wish(codec, resume, topics)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from ipaddress import IPv6Address
 
 import trio
@@ -36,6 +36,7 @@ __all__ = ["Full", "Roster", "TooManySessions"]
 
 log = logging.getLogger("trio_hub.hub")
 
+_TOO_MANY_FROM_THERE = "There are too many connections from your address"
 _REPLACED = CloseReason(CloseCode.SESSION_REPLACED, "another session of this user took its place")
 
 
@@ -77,7 +78,7 @@ class Roster:
         self._index: Index[Connection] = Index()
         self.on_change: Callable[[Connection], None] = _nobody_cares
         self._at: Counter[str] = Counter()  # connections by where they came from last
-        self._strangers: Counter[str] = Counter()  # links that are asked who they are, likewise
+        self._strangers: Counter[str] = Counter()  # who is on the way in, likewise
 
     def statistics(self) -> IndexStatistics:
         """Return how many connections, users and topics there are."""
@@ -85,36 +86,41 @@ class Roster:
 
     # -- coming and leaving
 
-    def why_not(self, resume: tuple[str, int] | None, address: str) -> str | None:
-        """Return why one more may not come, or come back, from this address at the moment; None where they may.
+    def take_place(self, resume: tuple[str, int] | None, address: str) -> Callable[[], None]:
+        """Have one more stranger on the way in from this address, and return what gives their place back: until that is
+        called, they count as a connection. Raises `Full` where there is no place.
 
         Every one that is asked for counts as an arrival.
         """
-        options, why = self._options, None
-        if self._arrivals is not None and not self._arrivals.take(1, trio.current_time()):
-            why = "Too many come at once"
-        elif self._strangers[_area_of(address)] >= options.connections_of_address:
-            why = "There are too many connections from your address"
-        elif resume is None or self._find(resume[0])[0] is None:  # who has a place here already may come to it
-            area = _area_of(address)
-            if len(self._index) + self._strangers.total() >= options.connections:
-                why = "There are too many connections"
-            elif self._at[area] + self._strangers[area] >= options.connections_of_address:
-                why = "There are too many connections from your address"
-        self._counts.refused += why is not None
-        return why
-
-    @contextmanager
-    def counting_stranger(self, address: str) -> Iterator[None]:
-        """Within the block a link from this address takes the place of a connection: it is asked who it is."""
         area = _area_of(address)
+        why_not = self._why_not(resume, area)
+        if why_not is not None:
+            self.count_refused()
+            raise Full(why_not)
         self._strangers[area] += 1
-        try:
-            yield
-        finally:
-            self._strangers[area] -= 1
-            if not self._strangers[area]:
-                del self._strangers[area]
+        return partial(self._give_place, area)
+
+    def count_refused(self) -> None:
+        """Count an arrival for which there was no place."""
+        self._counts.refused += 1
+
+    def _give_place(self, area: str) -> None:
+        self._strangers[area] -= 1
+        if not self._strangers[area]:
+            del self._strangers[area]
+
+    def _why_not(self, resume: tuple[str, int] | None, area: str) -> str | None:
+        """Return why one more may not come, or come back, from this area at the moment; None where they may."""
+        options, strangers = self._options, self._strangers[area]
+        if self._arrivals is not None and not self._arrivals.take(1, trio.current_time()):
+            return "Too many come at once"
+        if strangers >= options.connections_of_address:
+            return _TOO_MANY_FROM_THERE
+        if resume is not None and self._find(resume[0])[0] is not None:
+            return None  # who has a place here already may come to it
+        if len(self._index) + self._strangers.total() >= options.connections:
+            return "There are too many connections"
+        return _TOO_MANY_FROM_THERE if self._at[area] + strangers >= options.connections_of_address else None
 
     def admit(
         self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None, address: str = ""
@@ -136,10 +142,10 @@ class Roster:
                 return found, False
             gap = found
         if len(self._index) >= self._options.connections:
-            self._counts.refused += 1
+            self.count_refused()
             raise Full("there are too many connections")
         if self._at[_area_of(address)] >= self._options.connections_of_address:
-            self._counts.refused += 1
+            self.count_refused()
             raise Full("there are too many connections from this address")
         self._make_place(session.user)
         id = self._greeter.new_id()
