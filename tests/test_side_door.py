@@ -659,6 +659,16 @@ async def test_half_a_body_and_then_silence_is_told_so_at_the_deadline(said, aut
         assert world.server.hub.statistics().published == 0
 
 
+async def test_who_keeps_asking_keeps_no_server_from_leaving(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        assert "connection" not in (await somebody.ask("GET", "/healthz"))[1]
+        await world.server.drain(deadline=1)
+        status, headers, _ = await somebody.ask("GET", "/healthz")
+        assert (status, headers["connection"]) == (200, "close")
+        await somebody.expect_the_end()
+
+
 async def test_so_many_streams_that_are_no_links_at_once(autojump_clock):
     """Heads that are not finished, and idle streams at the side door; links do not count."""
     async with open_world(options=HubOptions(strangers=2)) as world, world.open_client() as client:

@@ -34,11 +34,12 @@ class _Question:
 
 
 class SideDoor:
-    """Answers the HTTP requests that ask for no WebSocket."""
+    """Answers the HTTP requests that ask for no WebSocket. Once it `is_leaving`, each is the last one on its stream."""
 
     def __init__(self, resources: Resources, options: OpeningOptions) -> None:
         self._resources = resources
         self._options = options
+        self.is_leaving = False
 
     async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, peer: str | None) -> None:
         """Answer the request in `head` and those that follow on this stream; the caller closes it.
@@ -126,7 +127,7 @@ class SideDoor:
         except Closed as error:
             status, content = 503, Content.json({"error": str(error)})
         headers = {"Content-Type": content.type, **content.headers, **headers}
-        if parser.their_state is not h11.DONE:  # the body was not read: nothing sensible can follow
+        if self.is_leaving or parser.their_state is not h11.DONE:  # behind a body that was not read nothing can follow
             headers["Connection"] = "close"
         return write_response(parser, status, headers, content.body, has_body=has_body)
 
