@@ -14,7 +14,19 @@ from benchmarks import plot
 from benchmarks.contenders import PACKAGES
 from benchmarks.load.raw import open_files
 from benchmarks.report import Report, as_markdown, machine, owed_table
-from benchmarks.scenarios import compression, cuts, echo, fan_out, idle, latency, presence, requests, storm, topic
+from benchmarks.scenarios import (
+    compression,
+    cuts,
+    echo,
+    fan_out,
+    idle,
+    large,
+    latency,
+    presence,
+    requests,
+    storm,
+    topic,
+)
 from benchmarks.settings import QUICK, Settings
 
 SMALLEST_CROWD = 100
@@ -30,6 +42,7 @@ SCENARIOS: dict[str, Callable[[Settings], Report]] = {
     "presence": presence.run,
     "cuts": cuts.run,
     "compression": compression.run,
+    "large": large.run,
 }
 
 

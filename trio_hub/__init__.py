@@ -21,6 +21,7 @@ from trio_hub.app.topics import MayPublish, MaySubscribe, anybody, nobody
 from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.bucket import Rate
 from trio_hub.delivery import Delivery, expires, latest, must, volatile
+from trio_hub.dialect import Dialect
 from trio_hub.errors import (
     Closed,
     Gap,
@@ -31,17 +32,20 @@ from trio_hub.errors import (
     PeerFault,
     Refused,
     RequestFailed,
+    StreamReset,
 )
 from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors, sensitive
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
 from trio_hub.hub.statistics import HubStatistics
+from trio_hub.link.heads import RequestHead
+from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
-from trio_hub.messages import CloseCode, CloseReason, Event
+from trio_hub.messages import CloseCode, CloseReason, Event, Kind
 from trio_hub.options import ClientOptions, CompressionOptions, HubOptions, LinkOptions, OpeningOptions, OutboxOptions
 from trio_hub.peer.client import Client, open_client
 from trio_hub.peer.connection import Connection
@@ -67,6 +71,7 @@ __all__ = [
     "Connection",
     "Credentials",
     "Delivery",
+    "Dialect",
     "Edit",
     "Editor",
     "Editors",
@@ -76,6 +81,8 @@ __all__ = [
     "HubError",
     "HubOptions",
     "HubStatistics",
+    "Incoming",
+    "Kind",
     "Link",
     "LinkLost",
     "LinkOptions",
@@ -98,11 +105,13 @@ __all__ = [
     "ReadSession",
     "Refused",
     "RequestFailed",
+    "RequestHead",
     "Router",
     "Server",
     "Session",
     "Sessions",
     "Status",
+    "StreamReset",
     "Target",
     "TicketOffice",
     "TicketStore",

@@ -6,12 +6,13 @@ import json
 import sys
 from typing import Any
 
+import attrs
 import pytest
 
 from benchmarks import index
 from benchmarks.load.raw import Trouble
 from benchmarks.load.watcher import check_users
-from benchmarks.scenarios import compression, cuts, presence, topic
+from benchmarks.scenarios import compression, cuts, large, presence, topic
 from benchmarks.settings import Settings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loads need epoll")
@@ -106,3 +107,15 @@ def test_compressed_messages_are_measured(monkeypatch: pytest.MonkeyPatch) -> No
         [round] = outcome["rounds"]
         assert round["deliveries"] % (3 * 16) == 0
         assert (sizes[name] > 2048) == name.endswith("plain")
+
+
+def test_large_messages_come_whole_in_every_dialect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large, "DIALECTS", ["sealed", "webson, streams"])
+    report = large.run(attrs.evolve(TINY, seconds=0.005))
+    figures: Any = json.loads(json.dumps(report.figures))
+    assert figures["huge"]["bytes"] == large.HUGE // 100
+    assert list(figures["large"]) == ["sealed", "webson, streams"]
+    assert all(outcome["rate"] > 0 for each in figures["large"].values() for outcome in each.values())
+    memory, all_came = report.owed
+    assert memory.met
+    assert all_came.met
