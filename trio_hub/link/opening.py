@@ -40,9 +40,7 @@ __all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link
 
 _HEAD_END = b"\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101"
-_ACCEPTING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-_ACCEPT = b"Sec-WebSocket-Accept: "
-_ACCEPT_OF_WEBSON = b"Sec-Websocket-Accept: "
+_ACCEPTING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 _EXTENSIONS = "Sec-WebSocket-Extensions"
 _EXTENSIONS_LINE = re.compile(rb"\r\n%s:([^\r\n]*)(?=\r\n)" % _EXTENSIONS.encode(), re.IGNORECASE)
 _NOTHING: tuple[Agreed, list[tuple[str, str]]] = (Agreed(), [])
@@ -129,7 +127,7 @@ def accept_link(
     dialect = options.dialect if options else STANDARD
     spoken, more = agree(dialect, head.headers) if dialect is not STANDARD else _NOTHING
     digest = accept_digest(head.headers["sec-websocket-key"], dialect.magic_key)
-    lines = [_ACCEPTING + (_ACCEPT_OF_WEBSON if dialect.is_webson else _ACCEPT) + digest]
+    lines = [_ACCEPTING + digest]
     if subprotocol is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode())
     if headers or more or agreed is not None:
@@ -144,7 +142,8 @@ def accept_link(
         seal=spoken.seal,
         streams=spoken.streams,
     )
-    link.writer.post(b"\r\n".join([*lines, b"", b""]))
+    answer = b"\r\n".join([*lines, b"", b""])
+    link.writer.post(answer.replace(b"Sec-WebSocket-", b"Sec-Websocket-") if dialect.is_webson else answer)
     return link
 
 
