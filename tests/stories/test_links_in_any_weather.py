@@ -1,0 +1,134 @@
+"""Whatever the weather, in every dialect: messages come whole and in order, or it is told that no more will."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from tests.effort import examples
+from tests.link.test_dialects import MIXES, options_for
+from trio_hub.errors import LinkLost, StreamReset
+from trio_hub.link.heads import read_head
+from trio_hub.link.heart import Heart
+from trio_hub.link.link import Link
+from trio_hub.link.opening import accept_link, request_link
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import Kind
+from trio_hub.options import LinkOptions, OpeningOptions
+from trio_hub.testing import Cable
+from trio_hub.testing.cable import Direction
+
+Message = tuple[int, list[str | bytes]]
+
+words = st.text(max_size=200).map(lambda text: text.encode("utf-8", "replace").decode())
+texts = st.tuples(st.just(Kind.TEXT), st.lists(words, max_size=4))
+binaries = st.tuples(st.just(Kind.BINARY), st.lists(st.binary(max_size=5000), max_size=4))
+directions = st.sampled_from([Direction.UP, Direction.DOWN, Direction.BOTH])
+weathers = st.one_of(
+    st.builds(lambda most, way: partial(Cable.split, most=most, direction=way), st.integers(1, 50), directions),
+    st.builds(lambda rate, way: partial(Cable.slow, rate=rate, direction=way), st.integers(2000, 10**6), directions),
+)
+ends_of_links = st.one_of(
+    st.none(),
+    st.builds(
+        lambda size, way: partial(Cable.cut_after, size=size, direction=way),
+        st.integers(1, 20_000),
+        st.sampled_from([Direction.UP, Direction.DOWN]),
+    ),
+    st.builds(lambda way: partial(Cable.stall, direction=way), directions),
+    st.builds(lambda way: partial(Cable.abandon, direction=way), directions),
+)
+
+
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("name", MIXES)
+def test_what_comes_is_what_was_said(name, compressed):
+    options = options_for(
+        MIXES[name], compressed, ping_interval=5.0, pong_timeout=5.0, write_timeout=20.0, close_timeout=300.0
+    )
+
+    @settings(max_examples=examples(15), deadline=None)
+    @given(st.lists(st.one_of(texts, binaries), max_size=6), st.lists(weathers, max_size=2), ends_of_links)
+    def tell(said: list[Message], weather: list[Callable[[Cable], None]], end: Callable[[Cable], None] | None) -> None:
+        trio.run(_tell, options, said, weather, end, clock=MockClock(autojump_threshold=0))
+
+    tell()
+
+
+async def _tell(
+    options: LinkOptions,
+    said: list[Message],
+    weather: list[Callable[[Cable], None]],
+    end: Callable[[Cable], None] | None,
+) -> None:
+    cable = Cable(capacity=1000)
+    heard: list[tuple[int, str | bytes]] = []
+    with trio.fail_after(600):
+        async with open_tasks() as tasks:
+            for change in weather:
+                change(cable)
+            tasks.start_soon(_serve, cable, options, heard)
+            await _call(cable, options, said, end)
+    sent = [(kind, ("" if kind == Kind.TEXT else b"").join(parts)) for kind, parts in said]  # type: ignore[arg-type]
+    assert heard == sent[: len(heard)]
+    assert end is not None or len(heard) == len(sent)
+
+
+async def _call(cable: Cable, options: LinkOptions, said: list[Message], end: Callable[[Cable], None] | None) -> None:
+    """Say it all, in turns, as whole messages and piece by piece; then leave. The end may come at any moment."""
+    opening = OpeningOptions(deadline=60.0)
+    try:
+        with trio.fail_after(opening.deadline):
+            link = await request_link(cable.near, host="there", resource="/", options=options, opening=opening)
+    except (LinkLost, trio.TooSlowError):
+        await trio.aclose_forcefully(cable.near)
+        return
+    async with watched(link, options):
+        if end is not None:
+            end(cable)
+        try:
+            for number, (kind, parts) in enumerate(said):
+                if number % 2:
+                    await link.send_stream(kind, parts)
+                else:
+                    await link.send(("" if kind == Kind.TEXT else b"").join(parts), kind)  # type: ignore[arg-type]
+        except LinkLost:
+            assert link.closed is not None
+
+
+async def _serve(cable: Cable, options: LinkOptions, heard: list[tuple[int, str | bytes]]) -> None:
+    """Note every message that came whole."""
+    with trio.move_on_after(60.0) as opening:
+        try:
+            link = accept_link(cable.far, await read_head(cable.far, OpeningOptions()), options=options)
+            async with watched(link, options):
+                link.writer.flush()
+                await link.settle()
+                opening.deadline = math.inf
+                async for message in link.messages():
+                    try:
+                        heard.append((message.kind, await message.read()))
+                    except (LinkLost, StreamReset):
+                        assert link.closed is not None
+        except LinkLost:
+            await trio.aclose_forcefully(cable.far)
+
+
+@asynccontextmanager
+async def watched(link: Link, options: LinkOptions) -> AsyncIterator[None]:
+    """Run a link with a heart of its own."""
+    heart = Heart(options)
+    heart.watch(link)
+    async with open_tasks() as tasks:
+        tasks.start_soon(heart.run)
+        async with link.running():
+            yield
+        tasks.cancel_scope.cancel()
