@@ -16,6 +16,7 @@ import attrs
 import h11
 import trio
 
+from trio_hub.dialect import STANDARD, Dialect
 from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.heads import HTTPFault, RequestHead, check_upgrade, read_head, write_response
 from trio_hub.messages import CloseReason, Event, MalformedRequest, Request
@@ -36,6 +37,7 @@ from trio_hub.wire.frames import (
     frame,
     message_frame,
 )
+from trio_hub.wire.pieces import PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
 
 __all__ = ["TARGETS"]
@@ -132,6 +134,41 @@ def _understood(
     if reader.fault is not None:
         check_tellable(reader.fault)
     return received, str(reader.fault)
+
+
+def pieces_read(data: bytes) -> None:
+    """The same piece by piece, in the standard, or with streams and opcodes of webson; deflated or not."""
+    given = Input(data)
+    choice, sizes = given.number(), given.sizes()
+    dialect = Dialect.webson(streams=3) if choice & 1 else STANDARD
+    deflated, masked = bool(choice & 2), bool(choice & 4)
+    stream = given.rest
+    whole = _joined([stream], dialect, deflated=deflated, masked=masked)
+    assert _joined(cut(stream, sizes), dialect, deflated=deflated, masked=masked) == whole
+
+
+def _joined(pieces: Iterable[bytes], dialect: Dialect, *, deflated: bool, masked: bool) -> tuple[list[Received], str]:
+    inflater = partial(Inflater, 15, MAX_MESSAGE, keeps_context=False) if deflated else None
+    reader = PieceReader(
+        dialect,
+        client=not masked,
+        max_frame=MAX_MESSAGE,
+        max_inflated=MAX_MESSAGE,
+        inflater=inflater,
+        streams=dialect.is_webson,
+    )
+    whole = WholeReader(reader, max_message=MAX_MESSAGE)
+    received: list[Received] = []
+    with suppress(PeerFault):
+        for piece in pieces:
+            received += whole.feed(piece)
+            while whole.has_more:
+                received += whole.feed(b"")
+            assert len(reader._waiting) <= MAX_MESSAGE + LARGEST_HEAD
+            assert len(reader._messages) <= dialect.streams + 1
+    if whole.fault is not None:
+        check_tellable(whole.fault)
+    return received, str(whole.fault)
 
 
 def _check_memory(reader: FrameReader) -> None:
@@ -375,6 +412,14 @@ def _result_of(coroutine: Coroutine[Any, Any, T]) -> T:
 
 TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     target.__name__: target
-    for target in (frames_read, frames_written, deflated_read, messages_from_client, messages_from_server, heads)
+    for target in (
+        frames_read,
+        frames_written,
+        deflated_read,
+        pieces_read,
+        messages_from_client,
+        messages_from_server,
+        heads,
+    )
 }
 """Every target by its name, which is that of its corpus too."""

@@ -36,10 +36,8 @@ def reader(dialect: Dialect = STANDARD, *, deflated: bool = False, streams: bool
     return PieceReader(dialect, client=True, inflater=inflater, streams=streams, **limits)
 
 
-def joined(pieces: PieceReader, **limits: int) -> WholeReader:
-    return WholeReader(
-        pieces, max_message=limits.get("max_message", MAX), max_fragments=limits.get("max_fragments", 99)
-    )
+def joined(pieces: PieceReader, *, max_message: int = MAX) -> WholeReader:
+    return WholeReader(pieces, max_message=max_message)
 
 
 @given(messages_of_any_kind, st.integers(1, 500), st.booleans(), st.sampled_from([STANDARD, Dialect(always_mask=True)]))
@@ -244,10 +242,11 @@ def test_what_came_whole_before_a_message_too_large_counts():
         whole.feed(b"")
 
 
-def test_a_message_has_not_too_many_fragments():
-    whole = joined(reader(), max_fragments=3)
-    with pytest.raises(PeerFault, match="more than 3 fragments"):
-        whole.feed(spoken(TEXT, b"a") + spoken(CONT, b"b") * 3)
+def test_a_message_may_come_in_any_number_of_pieces():
+    whole = joined(reader())
+    data = spoken(TEXT) + (spoken(CONT, b"b") + spoken(CONT)) * 5000 + spoken(FIN | CONT)
+    heard = [item for at in range(len(data)) for item in whole.feed(data[at : at + 1])]
+    assert heard == ["b" * 5000]
 
 
 def test_what_was_given_up_is_left_out_and_takes_no_room():

@@ -21,12 +21,16 @@ def reader_for(
     options: LinkOptions, *, client: bool, inflater: Inflater | None, seal: Seal | None, streams: bool
 ) -> FrameReader | WholeReader:
     """Return what reads whole messages."""
-    most, fragments = options.max_message, options.max_fragments
     if options.dialect.is_standard:
-        return FrameReader(masked=not client, max_message=most, max_fragments=fragments, inflater=inflater)
+        return FrameReader(
+            masked=not client,
+            max_message=options.max_message,
+            max_fragments=options.max_fragments,
+            inflater=inflater,
+        )
     again = None if inflater is None else inflater.again if options.dialect.is_webson else lambda: inflater
     pieces = _piece_reader(options, client=client, inflater=again, seal=seal, streams=streams)
-    return WholeReader(pieces, max_message=most, max_fragments=fragments)
+    return WholeReader(pieces, max_message=options.max_message)
 
 
 def pieces_from(reader: FrameReader | WholeReader, options: LinkOptions, *, client: bool) -> tuple[PieceReader, bytes]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
@@ -49,6 +49,7 @@ NUMBERED: Final = 0x20
 """The reserved bit RSV2: webson's frames of streams have it."""
 _GIVEN_UP: Final = 0x8000
 _LARGEST_RATIO: Final = 1032  # of deflate
+_MOST_PARTS: Final = 1024
 
 
 @attrs.frozen
@@ -311,14 +312,13 @@ def _number_of(payload: bytes) -> tuple[int, bytes]:
 class WholeReader:
     """Joins pieces to whole messages: `str` for text, `bytes` for every other kind.
 
-    All that is under way may have `max_message` bytes together, and each message `max_fragments` pieces. What was given
-    up is left out.
+    All that is under way may have `max_message` bytes together, however small the pieces. What was given up is left
+    out.
     """
 
-    def __init__(self, pieces: PieceReader, *, max_message: int, max_fragments: int) -> None:
+    def __init__(self, pieces: PieceReader, *, max_message: int) -> None:
         self.pieces = pieces
         self._max_message = max_message
-        self._max_fragments = max_fragments
         self._parts: dict[int, list[str | bytes]] = {}
         self._size = 0
         self._fault: PeerFault | None = None
@@ -364,21 +364,25 @@ class WholeReader:
         if not isinstance(heard, Piece):
             received.append(heard)
         elif heard.first and heard.last:
-            self._check(len(heard.data), 1)
+            self._check(len(heard.data))
             received.append(heard.data)
         else:
-            parts = self._parts.setdefault(heard.stream, [])
-            parts.append(heard.data)
-            self._size += len(heard.data)
-            self._check(0, len(parts))
-            if heard.last or heard.given_up:
-                del self._parts[heard.stream]
-                self._size -= sum(map(len, parts))
-            if heard.last:
-                received.append(("" if heard.kind == TEXT else b"").join(parts))  # type: ignore[arg-type]
+            self._check(len(heard.data))
+            self._join(heard, received)
 
-    def _check(self, size: int, count: int) -> None:
+    def _join(self, piece: Piece, received: list[Received]) -> None:
+        parts = self._parts.setdefault(piece.stream, [])
+        parts.append(piece.data)
+        self._size += len(piece.data)
+        nothing: Any = "" if piece.kind == TEXT else b""
+        if piece.last or piece.given_up:
+            del self._parts[piece.stream]
+            self._size -= sum(map(len, parts))
+            if piece.last:
+                received.append(nothing.join(parts))
+        elif len(parts) > _MOST_PARTS:  # or many small ones would take more than what is in them
+            parts[:] = [nothing.join(parts)]
+
+    def _check(self, size: int) -> None:
         if self._size + size > self._max_message:
             raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
-        if count > self._max_fragments:
-            raise PeerFault(CloseCode.POLICY, f"message has more than {self._max_fragments} fragments")
