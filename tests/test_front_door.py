@@ -11,10 +11,11 @@ NAMES = """
     Connection Credentials Delivery Dialect Edit Editor Editors Event Gap Hub HubError HubOptions HubStatistics
     Incoming Kind Link LinkLost LinkOptions Lost MayPublish MaySubscribe MemoryTickets Misuse OpeningOptions
     OutboxOptions OutcomeUnknown PeerFault Position Presence PresenceOptions Published Question Rate Reach
-    ReadSession Refused RequestFailed RequestHead Router Server Session Sessions Status StreamReset Target
+    ReadSession Refused RequestFailed RequestHead Router Server Session Sessions Status StreamReset Streams
+    StreamsOptions Target
     TicketOffice TicketStore TooManyTickets TopicsOf Typing TypingOptions __version__ all_of any_of anybody
     by_cookie by_password by_token claim connection everyone expires first_of guests known_tokens latest must
-    nobody open_client open_link open_unix_listener sensitive serve_links session topic user users volatile
+    nobody open_client open_link open_streams open_unix_listener sensitive serve_links session topic user users volatile
 """.split()
 
 

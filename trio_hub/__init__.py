@@ -7,6 +7,7 @@ Event                          what is said; everyone(), user(), topic(), claim(
                                must(), volatile(), latest(key), expires(seconds) how much it matters
 Hub, Editor, Connection        the parts, for those who build their own door
 Link, open_link, serve_links   one WebSocket, without a hub
+Streams, open_streams          many messages at once on one
 HubOptions, LinkOptions ...    every limit and interval
 HubError and its children      every error, by who is to blame
 """
@@ -45,8 +46,17 @@ from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
+from trio_hub.link.streams import Streams, open_streams
 from trio_hub.messages import CloseCode, CloseReason, Event, Kind
-from trio_hub.options import ClientOptions, CompressionOptions, HubOptions, LinkOptions, OpeningOptions, OutboxOptions
+from trio_hub.options import (
+    ClientOptions,
+    CompressionOptions,
+    HubOptions,
+    LinkOptions,
+    OpeningOptions,
+    OutboxOptions,
+    StreamsOptions,
+)
 from trio_hub.peer.client import Client, open_client
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.lifeline import Connected, Lost
@@ -112,6 +122,8 @@ __all__ = [
     "Sessions",
     "Status",
     "StreamReset",
+    "Streams",
+    "StreamsOptions",
     "Target",
     "TicketOffice",
     "TicketStore",
@@ -138,6 +150,7 @@ __all__ = [
     "nobody",
     "open_client",
     "open_link",
+    "open_streams",
     "open_unix_listener",
     "sensitive",
     "serve_links",

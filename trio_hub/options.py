@@ -13,7 +13,15 @@ from attrs import validators
 from trio_hub.bucket import Rate
 from trio_hub.dialect import STANDARD, Dialect
 
-__all__ = ["ClientOptions", "CompressionOptions", "HubOptions", "LinkOptions", "OpeningOptions", "OutboxOptions"]
+__all__ = [
+    "ClientOptions",
+    "CompressionOptions",
+    "HubOptions",
+    "LinkOptions",
+    "OpeningOptions",
+    "OutboxOptions",
+    "StreamsOptions",
+]
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
@@ -82,6 +90,21 @@ class LinkOptions:
     compression: CompressionOptions | None = None
     """Whether a client offers compression, and a server agrees to it. Off, since it takes 10 us and more for each
     message, and tells by its size what a secret and a stranger's text have in common, where one message has both."""
+
+
+@attrs.frozen(kw_only=True)
+class StreamsOptions:
+    """What many messages at once may cost on one link: `messages` times `window` at most, where nobody takes any."""
+
+    window: int = attrs.field(default=256 * KIB, validator=_positive)
+    """Bytes of one message of the peer that may wait to be taken. A message can come no faster than this in each round
+    trip: 20 Mbit/s over 100 ms. Less than the link's `max_message`."""
+    messages: int = attrs.field(default=256, validator=_positive)
+    """Messages of the peer that have begun and were not had to their end; one more waits at its sender. Small ones
+    count too, so it is also how many can be sent before their receiver has to say that it has had some."""
+    chunk: int = attrs.field(default=16 * KIB, validator=_positive)
+    """What one of our messages sends before it is the next one's turn: what a small one has to wait for, times those
+    that are sent beside it. Each chunk takes some 30 us of both sides together, as a small message does."""
 
 
 @attrs.frozen(kw_only=True)

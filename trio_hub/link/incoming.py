@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from trio_hub.errors import PeerFault
+from trio_hub.errors import Misuse, PeerFault
 from trio_hub.messages import CloseCode, Kind
 
-__all__ = ["Incoming", "NextChunk"]
+__all__ = ["Incoming", "NextChunk", "Stop"]
 
 NextChunk = Callable[[], Awaitable[str | bytes | None]]
 """Waits for the next chunk of one message; None at its end. Raises where the message is cut short."""
+Stop = Callable[[int, str], None]
+"""Tells the sender of one message, with a code and a reason, that no more of it is wanted. Never waits."""
 
 
 class Incoming:
@@ -24,13 +26,22 @@ class Incoming:
     may be had once, by one task.
     """
 
-    __slots__ = ("_ended", "_max_message", "_next_chunk", "kind", "stream")
+    __slots__ = ("_ended", "_max_message", "_next_chunk", "_stop", "kind", "stream")
 
-    def __init__(self, kind: int, next_chunk: NextChunk, *, max_message: int, stream: int | None = None) -> None:
+    def __init__(
+        self,
+        kind: int,
+        next_chunk: NextChunk,
+        *,
+        max_message: int,
+        stream: int | None = None,
+        stop: Stop | None = None,
+    ) -> None:
         self.kind = kind
         self.stream = stream
         self._next_chunk = next_chunk
         self._max_message = max_message
+        self._stop = stop
         self._ended = False
 
     def __repr__(self) -> str:
@@ -61,3 +72,16 @@ class Incoming:
             if size > self._max_message:
                 raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
         return ("" if self.kind == Kind.TEXT else b"").join(chunks)  # type: ignore[arg-type]
+
+    def stop(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Refuse what is left of the message; its sender's `send_stream` raises `StreamReset`. Never waits.
+
+        So does the iteration here. `code` is a close code or a number of the application's own, the reason is cut at
+        123 bytes. A sender that has sent all of it, or given it up, is told nothing. Raises `Misuse` where the message
+        did not come by `Streams`.
+        """
+        if self._stop is None:
+            raise Misuse("only a message that came by `Streams` can be stopped")
+        if not 0 <= code < 1 << 30:
+            raise Misuse(f"a code is between 0 and {(1 << 30) - 1}, not {code}")
+        self._stop(code, reason)

@@ -273,6 +273,10 @@ class Link:
         """
         await self._outgoing.send_stream(kind, source)
 
+    def framed(self, messages: Iterable[str | bytes]) -> bytes:
+        """Return messages in finished frames, for a source of `writer`: to be written next, and in this order."""
+        return self._outgoing.framed(messages)
+
     def post(self, message: str | bytes, kind: int | None = None) -> None:
         """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""
         self._outgoing.post(message, kind)

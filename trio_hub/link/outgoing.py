@@ -78,6 +78,10 @@ class Outgoing:
         for framed in self._framer.messages((message,), kind):
             self._writer.post(framed)
 
+    def framed(self, messages: Iterable[str | bytes]) -> bytes:
+        """Do what `Link.framed` says."""
+        return b"".join(self._framer.messages(messages))
+
     def say(self, opcode: int, payload: bytes) -> None:
         """Put a control frame into the queue; it leaves with the next `flush`. Never waits."""
         self._writer.post(self._framer.control(opcode, payload))

@@ -34,6 +34,7 @@ async def serve_links(
     *,
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    subprotocols: Sequence[str] = (),
     headers: Mapping[str, str] | None = None,
     verify: VerifyRequest | None = None,
     options: LinkOptions | None = None,
@@ -45,6 +46,9 @@ async def serve_links(
     On every path, and from every web page: nothing is asked but a proper upgrade, unless `verify` asks more. It is
     given the request's head and returns whether it will do; one that will not is answered with 401, or as a
     `RequestFailed` says that it raises. The head stays to be had as `link.request`. `headers` go out with each answer.
+
+    Of `subprotocols` the first that a client offers is agreed on (RFC 6455 section 4.2.2); a client that offers none of
+    them has its link without one. `link.subprotocol` says which.
 
     When the handler returns, its link is closed with 1000; when it raises, that is logged and the link is closed
     with 1011, and the others notice nothing. `nursery.start` returns the listeners. Raises `Misuse` when it cannot
@@ -59,7 +63,8 @@ async def serve_links(
             try:
                 head = await read_head(stream, opening_options)
                 await _verify(verify, head)
-                link = accept_link(stream, head, headers=headers, options=link_options)
+                agreed = next((ours for ours in subprotocols if ours in head.subprotocols), None)
+                link = accept_link(stream, head, subprotocol=agreed, headers=headers, options=link_options)
                 link.request = head
                 link.writer.flush()
                 await link.settle()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from typing import Protocol
 
@@ -11,7 +11,7 @@ import trio
 from trio_hub.errors import Misuse
 from trio_hub.messages import Kind
 
-__all__ = ["File", "Source", "pieces_of"]
+__all__ = ["File", "Source", "encoded", "pieces_of"]
 
 
 class File(Protocol):
@@ -34,7 +34,7 @@ async def pieces_of(kind: int, source: Source, size: int) -> AsyncGenerator[byte
     """
     async with aclosing(_chunks_of(source, size)) as chunks:
         async for chunk in chunks:
-            data = _encoded(kind, chunk)
+            data = encoded(kind, chunk)
             for at in range(0, len(data), size):
                 yield data[at : at + size]
 
@@ -42,21 +42,27 @@ async def pieces_of(kind: int, source: Source, size: int) -> AsyncGenerator[byte
 async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, None]:
     if isinstance(source, str | bytes):
         yield source
-    elif hasattr(source, "wrapped"):  # a `trio.wrap_file`, whose iteration is by lines
-        while chunk := await trio.to_thread.run_sync(source.wrapped.read, size):
+    elif (read := _reader_of(source)) is not None:
+        while chunk := await trio.to_thread.run_sync(read, size):
             yield chunk
     elif isinstance(source, AsyncIterable):
         async with _closed_after(source) as chunks:
             async for chunk in chunks:
                 yield chunk
-    elif hasattr(source, "read"):
-        while chunk := await trio.to_thread.run_sync(source.read, size):
-            yield chunk
     elif isinstance(source, Iterable):
         for chunk in source:
             yield chunk
     else:
         raise Misuse(f"a message cannot come from {type(source).__name__}: it is no text, bytes, iterable or file")
+
+
+def _reader_of(source: object) -> Callable[[int], str | bytes] | None:
+    """Return what reads from a file, or from that of a `trio.wrap_file`; None where the source is none."""
+    wrapped = getattr(source, "wrapped", None)
+    if wrapped is None and isinstance(source, AsyncIterable):
+        return None
+    read: Callable[[int], str | bytes] | None = getattr(wrapped or source, "read", None)
+    return read
 
 
 @asynccontextmanager
@@ -70,7 +76,8 @@ async def _closed_after(source: AsyncIterable[str | bytes]) -> AsyncIterator[Asy
         yield chunks
 
 
-def _encoded(kind: int, chunk: str | bytes) -> bytes:
+def encoded(kind: int, chunk: str | bytes) -> bytes:
+    """Return the bytes of (a part of) a message of this kind. Raises `Misuse` where it is not made of that."""
     if isinstance(chunk, str) is not (kind == Kind.TEXT) or not isinstance(chunk, str | bytes):
         wanted = "str" if kind == Kind.TEXT else "bytes"
         raise Misuse(f"a message of kind {kind} is made of {wanted}, not {type(chunk).__name__}")
