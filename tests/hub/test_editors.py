@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
-import attrs
-import pytest
+import enum
 
-from trio_hub import Edit, Editors, Event, Misuse, Server, Session, claim, connection, everyone, sensitive, topic
+import attrs
+import msgspec
+import pytest
+import trio
+
+from trio_hub import (
+    ClientOptions,
+    Edit,
+    Editors,
+    Event,
+    Misuse,
+    Server,
+    Session,
+    claim,
+    connection,
+    everyone,
+    sensitive,
+    topic,
+)
 from trio_hub.testing import open_world
 
 
@@ -99,3 +116,25 @@ async def test_what_is_sensitive_is_for_some_alone(world, autojump_clock):
         assert [(await reader.receive()).data for _ in range(2)] == [{"name": "ann"}] * 2
     with pytest.raises(Misuse, match="session"):
         sensitive("email", only_for=everyone() - connection("x"))
+
+
+class Member(enum.Enum):
+    EMAIL = "email"
+
+
+@pytest.mark.parametrize("cbor", [False, True])
+@pytest.mark.parametrize(
+    ("member", "data"),
+    [
+        ("1", {1: "secret", "b": 2}),
+        ("1e22", {1e22: "secret", "b": 2}),
+        ("email", {Member.EMAIL: "secret", "b": 2}),
+        ("a", msgspec.Raw(b'{"a": "secret", "b": 2}')),
+    ],
+)
+async def test_what_is_sensitive_is_so_by_the_name_that_clients_hear(member, data, cbor, world, autojump_clock):
+    async with world.open_client(token="reader", options=ClientOptions(cbor=cbor)) as reader:
+        only = sensitive(member, only_for=claim("role", "editor"))
+        await world.server.publish(Event("user", data), to=everyone(), editors=[only])
+        with trio.fail_after(5):
+            assert (await reader.receive()).data == {"b": 2}

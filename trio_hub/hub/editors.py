@@ -16,6 +16,7 @@ from trio_hub.hub.editing import Editor
 from trio_hub.hub.index import is_for
 from trio_hub.messages import Event
 from trio_hub.targets import Target
+from trio_hub.wire.bodies import encode
 
 __all__ = ["Edit", "Editors", "sensitive"]
 
@@ -114,7 +115,7 @@ def sensitive(*members: str, only_for: Target) -> Editor:
     def edit(event: Event, is_whole: bool) -> Event | None:
         if is_whole:
             return event
-        data = msgspec.to_builtins(event.data, builtin_types=(bytes,))
+        data = msgspec.json.decode(encode(event.data))  # as clients hear it: names that are no text are text there
         if not isinstance(data, dict):
             return None  # nobody knows where it has what is sensitive
         return attrs.evolve(event, data={name: value for name, value in data.items() if name not in members})
