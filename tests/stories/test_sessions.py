@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 
 import attrs
 import pytest
@@ -548,6 +550,27 @@ async def test_a_change_by_claim_is_of_those_who_are_read_as_such_meanwhile(auto
         await server.sessions.invalidate(everyone() & claim("role", "admin"))
         await trio.sleep(5)
         assert stay.session.claims == {"role": "owner"}
+
+
+async def test_who_goes_while_they_are_read_leaves_nothing_behind(autojump_clock):
+    users = Users({"t": Session("ann", id="s", lasts=1000)})
+
+    async def read(old: Session) -> Session | None:
+        await trio.sleep(3)
+        return attrs.evolve(old, claims={"read": True})
+
+    server = Server(authenticate=users.authenticate, read_session=read, options=HubOptions(window=1))
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+        async with world.open_client(token="t"):
+            (stay,) = server.hub.connections()
+            tasks.start_soon(server.sessions.invalidate, everyone())
+            await wait_all_tasks_blocked()
+        await trio.sleep(5)
+        server.hub.roster.renew(stay, Session("ann", lasts=1000))
+        gone = weakref.ref(stay)
+        del stay
+        gc.collect()
+        assert gone() is None
 
 
 async def test_a_renewal_under_way_comes_to_what_is_true_by_then(autojump_clock):

@@ -56,13 +56,17 @@ class Expiry:
                 self._wanted = trio.Event()
                 await self._wanted.wait()
             await trio.sleep(_BEAT)
-            terms, active = list(self._terms.items()), set[Hashable]()
-            for start in range(0, len(terms), _TURN):
-                active.update(_active_among(terms[start : start + _TURN]))
-                await trio.lowlevel.checkpoint()
-            for start in range(0, len(terms), _TURN):
-                self._judge(terms[start : start + _TURN], active)
-                await trio.lowlevel.checkpoint()
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look at all of them once."""
+        terms, active = list(self._terms.items()), set[Hashable]()
+        for start in range(0, len(terms), _TURN):
+            active.update(_active_among(terms[start : start + _TURN]))
+            await trio.lowlevel.checkpoint()
+        for start in range(0, len(terms), _TURN):
+            self._judge(terms[start : start + _TURN], active)
+            await trio.lowlevel.checkpoint()
 
     def _judge(self, terms: list[tuple[Connection, _Term]], active: set[Hashable]) -> None:
         """Extend the sessions that are `active`, and end those whose time is over."""

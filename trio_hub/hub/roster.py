@@ -221,11 +221,15 @@ class Roster:
             loser.end(_REPLACED)
 
     def renew(self, connection: Connection, session: Session) -> None:
-        """Have a connection go on with this session of the same user. Raises `Misuse` for another's."""
+        """Have a connection go on with this session of the same user. Raises `Misuse` for another's.
+
+        One that is gone is left as it is: nobody would ever look after its session.
+        """
         if session.user != connection.user:
             raise Misuse(f"a connection of {connection.user!r} cannot become one of {session.user!r}")
-        connection.session = session
-        self._expiry.watch(connection)
+        if self._index.get(connection.id) is connection:
+            connection.session = session
+            self._expiry.watch(connection)
 
     def _find(self, id: str) -> tuple[Connection | None, Former | None]:
         """Return the connection that has this id, or had it; and what became of the id, if that is no more."""
