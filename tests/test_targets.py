@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_hub import Misuse, Target, all_of, any_of, claim, connection, everyone, session, topic, user, users
+from trio_hub.targets import meets_claim
 
 
 def test_a_chain_stays_flat():
@@ -52,6 +53,8 @@ def test_connection_ids_are_renamed_wherever_they_stand():
         lambda: Target("planet", "mars"),
         lambda: topic(""),
         lambda: claim("", "x"),
+        lambda: claim("banned"),
+        lambda: Target("claim", "banned"),
         lambda: claim("roles", ["x"]),
         lambda: topic("a") | "b",
         lambda: topic("a") - None,
@@ -61,6 +64,26 @@ def test_connection_ids_are_renamed_wherever_they_stand():
 def test_what_is_no_target_is_said_at_once(make):
     with pytest.raises(Misuse):
         make()
+
+
+@pytest.mark.parametrize(
+    ("claimed", "value", "is_met"),
+    [
+        (True, True, True),
+        (True, 1, False),
+        (1, True, False),
+        (1, 1.0, True),
+        (0, False, False),
+        (None, None, True),
+        (0, None, False),
+        (["a", "b"], "b", True),
+        ([0, "a"], False, False),
+        ({1, "a"}, 1, True),
+        ({True}, 1, False),
+    ],
+)
+def test_a_claim_is_met_by_the_same_value_alone(claimed, value, is_met):
+    assert meets_claim({"x": claimed}, claim("x", value)) is is_met
 
 
 def test_targets_are_not_composed_without_end():

@@ -41,6 +41,8 @@ class Target:
         if self.kind in _NAMED:
             if not (isinstance(self.name, str) and self.name):
                 raise Misuse(f"a {self.kind} has a name, which is not {self.name!r}")
+            if self.kind == "claim" and not self.values:
+                raise Misuse(f"a claim is compared with values; without any, {self.name!r} selects nobody")
             for value in self.values:
                 if not isinstance(value, str | int | float | None):
                     raise Misuse(f"a claim is compared with text, numbers and the like, not with {value!r:.100}")
@@ -129,6 +131,7 @@ def session(session_id: str) -> Target:
 
 def claim(name: str, *values: Value) -> Target:
     """Every connection whose session claims `name` to be one of these values, or to be a list that has one of them.
+    Raises `Misuse` for no values. True is not 1, nor False 0.
 
     Alone, or joined to `everyone`, it is looked for among all connections; joined to a topic, only there.
     """
@@ -177,5 +180,9 @@ def meets_claim(claims: Mapping[str, object], target: Target) -> bool:
         return False
     found = claims[target.name]
     if isinstance(found, list | tuple | set | frozenset):
-        return any(value in found for value in target.values)
-    return any(found == value for value in target.values)
+        return any(value in found and any(_is(each, value) for each in found) for value in target.values)
+    return any(_is(found, value) for value in target.values)
+
+
+def _is(found: object, value: Value) -> bool:
+    return found == value and isinstance(found, bool) is isinstance(value, bool)

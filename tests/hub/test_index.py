@@ -66,7 +66,7 @@ def test_sessions_and_claims_are_looked_for_where_the_rest_of_the_target_is():
 
     assert names(claim("role", "editor")) == ["ann", "bob"]
     assert names(claim("role", "editor", "reader")) == ["ann", "bob", "cat"]
-    assert names(claim("role")) == []
+    assert names(claim("rank", "editor")) == []
     assert names(topic("town") & claim("role", "editor")) == ["bob"]
     assert names(claim("role", "editor") & topic("town")) == ["bob"]
     assert names(everyone() - claim("role", "editor")) == ["cat", "dan"]
