@@ -7,10 +7,10 @@ import math
 import pytest
 import trio
 
-from trio_hub import Misuse, Refused, Server, Session, first_of, guests, known_tokens
+from trio_hub import Misuse, Refused, Server, Session, first_of, guests, known_tokens, open_client
 from trio_hub.app.tickets import MemoryTickets, TicketOffice, TooManyTickets
 from trio_hub.session import Credentials
-from trio_hub.testing import open_world
+from trio_hub.testing import Weather, open_world
 from trio_hub.testing.contracts import TicketStoreContract
 
 ANN = Session("ann", {"roles": ["editor"]}, id="phone", lasts=3600, extended=True)
@@ -109,3 +109,50 @@ async def test_a_ticket_that_is_no_good_is_refused_before_anything_is_opened(aut
 
 async def test_guests_need_no_ticket():
     assert await guests(shown("x")) == Session("guest")
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+async def test_a_client_with_a_ticket_for_each_dial_outlives_its_links(kind, autojump_clock):
+    tickets = TicketOffice()
+    async with open_world(tickets=tickets) as world:
+        issued = [await tickets.issue(Session("ann")) for _ in range(3)]
+
+        def url() -> str:
+            return f"ws://memory?ticket={issued.pop()}"
+
+        async def url_later() -> str:
+            await trio.sleep(1)
+            return url()
+
+        weather = Weather(world.reach)
+        async with open_client(url if kind == "plain" else url_later, open_stream=weather.open_stream) as client:
+            await client.connected()
+            (stay,) = world.server.hub.connections()
+            for _ in range(2):
+                weather.cut_once()
+                await client.request("ping")
+            assert stay.statistics().links == 3  # resumed, with what says so beside the ticket
+            assert not issued
+
+
+async def test_what_says_where_to_dial_may_fail_for_now_or_for_good(autojump_clock):
+    async with open_world() as world:
+        urls = [OSError("no back end"), "ws://memory", "http://memory"]
+
+        async def url() -> str:
+            said = urls.pop(0)
+            if isinstance(said, OSError):
+                raise said
+            return said
+
+        weather = Weather(world.reach)
+
+        async def ask_twice() -> None:
+            async with open_client(url, open_stream=weather.open_stream) as client:
+                await client.request("ping")
+                weather.cut_once()
+                await client.request("ping")
+
+        with pytest.raises(Misuse, match="ws://"):
+            await ask_twice()
+        assert not urls

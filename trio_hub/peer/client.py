@@ -34,6 +34,8 @@ log = logging.getLogger("trio_hub.client")
 
 Token = str | Callable[[], Awaitable[str]]
 """What is shown at every dial, or how to come by it."""
+URL = str | Callable[[], str | Awaitable[str]]
+"""Where to dial, or what says so each time."""
 
 
 class Client:
@@ -46,7 +48,7 @@ class Client:
 
     def __init__(
         self,
-        address: Address,
+        address: Address | Callable[[], str | Awaitable[str]],
         *,
         token: Token | None,
         position: Position | None,
@@ -58,13 +60,14 @@ class Client:
         self._conversation = Conversation(position, codec, options)
         self._lifeline = Lifeline(
             self._conversation,
-            address,
+            self._where,
             self._headers,
             codec,
             open_stream=open_stream,
             on_status=self._heed_status,
             options=options,
         )
+        self._address = address
         self._on_status = on_status
         self._token = token
         self._topics: dict[str, None] = {}
@@ -90,6 +93,12 @@ class Client:
         """
         await self.request("authentication_challenge", {"token": token})
         self._token = token
+
+    async def _where(self) -> Address:
+        if isinstance(self._address, Address):
+            return self._address
+        url = self._address()
+        return _address_of(url if isinstance(url, str) else await url)
 
     async def _headers(self) -> dict[str, str]:
         token = self._token if self._token is None or isinstance(self._token, str) else await self._token()
@@ -240,7 +249,7 @@ class Client:
 
 @asynccontextmanager
 async def open_client(
-    url: str,
+    url: URL,
     *,
     token: Token | None = None,
     resume: Position | None = None,
@@ -251,20 +260,19 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """Be connected to the hub at `url` for the length of the block, however often the link is lost meanwhile.
 
-    `url` begins with ``ws://`` or ``wss://``; without a path, ``/ws`` is meant. `token` goes into the
-    ``Authorization`` header; one that does not last is fetched for each dial, by an async function (what it raises ends
-    the client, except `OSError`, after which it is asked again later). `resume` is an earlier client's `position`, to
-    go on there. `on_status` is called, and must not wait, whenever a link came or was lost. `open_stream` replaces TCP
-    and TLS; where no stream comes about it raises `LinkLost` or `OSError`, and is asked again later.
+    `url` begins with ``ws://`` or ``wss://``; without a path, ``/ws`` is meant. One that is good once, as with a ticket
+    in it, is a function instead, plain or async, that returns another for each dial. `token` goes into the
+    ``Authorization`` header; one that does not last is fetched for each dial, by an async function. What these
+    functions raise ends the client, except `OSError`, after which they are asked again later. `resume` is an earlier
+    client's `position`, to go on there. `on_status` is called, and must not wait, whenever a link came or was lost.
+    `open_stream` replaces TCP and TLS; where no stream comes about it raises `LinkLost` or `OSError`, and is asked
+    again later.
 
     Does not wait for the connection: what needs it does. Raises `Misuse` for a URL that is none; leaving the block
     says goodbye, and the hub keeps what comes for as long as its window.
     """
-    address = Address.parse(url)
-    if address.resource.partition("?")[0] == "/":
-        address = attrs.evolve(address, resource=f"/ws{address.resource[1:]}")
     client = Client(
-        address,
+        _address_of(url) if isinstance(url, str) else url,
         token=token,
         position=resume,
         options=options or ClientOptions(),
@@ -273,3 +281,11 @@ async def open_client(
     )
     async with client.running():
         yield client
+
+
+def _address_of(url: str) -> Address:
+    """Return where a URL leads. Raises `Misuse` for one that is none."""
+    address = Address.parse(url)
+    if address.resource.partition("?")[0] == "/":
+        return attrs.evolve(address, resource=f"/ws{address.resource[1:]}")
+    return address

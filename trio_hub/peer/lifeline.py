@@ -47,7 +47,7 @@ class Lifeline:
     def __init__(
         self,
         conversation: Conversation,
-        address: Address,
+        address: Callable[[], Awaitable[Address]],
         headers: Callable[[], Awaitable[Mapping[str, str]]],
         codec: Codec,
         *,
@@ -104,10 +104,11 @@ class Lifeline:
     async def _live_on_one_link(self) -> LinkLost:
         """Dial, and live until that link has ended; return how it did."""
         try:
+            address, headers = await self._shown()
             link = await dial(
-                self._address.with_query(self._conversation.wish()),
+                address.with_query(self._conversation.wish()),
                 subprotocols=[self._codec.subprotocol or ""],
-                headers=await self._shown(),
+                headers=headers,
                 open_stream=self._open_stream,
                 options=self._options.link,
                 opening=self._options.opening,
@@ -136,14 +137,14 @@ class Lifeline:
         assert link.closed is not None
         return LinkLost(link.closed)
 
-    async def _shown(self) -> Mapping[str, str]:
-        """Return the headers of the next dial, which may have to be fetched first."""
+    async def _shown(self) -> tuple[Address, Mapping[str, str]]:
+        """Return address and headers of the next dial, which may have to be fetched first."""
         with trio.move_on_after(self._options.opening.deadline):
             try:
-                return await self._headers()
+                return await self._address(), await self._headers()
             except OSError as error:
-                raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no token: {error}")) from error
-        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "no token came in time"))
+                raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no token or URL: {error}")) from error
+        raise LinkLost(CloseReason(CloseCode.ABNORMAL, "no token or URL came in time"))
 
     async def _listen(self, link: Link) -> None:
         """Hear what comes on this link, until it has ended."""
