@@ -95,8 +95,8 @@ class Remove:
 
 @router.action("remove")
 async def remove(connection: Connection, data: Remove) -> None:
-    if connection.session.claims["role"] != "editor":
-        raise RequestFailed(403, "no_right", "only editors remove")
+    if connection.session.claims["role"] != "editor" or data.channel not in connection.topics:
+        raise RequestFailed(403, "no_right", "only editors remove, and only where they are")
     await server.publish(Event("removed", {"text": data.text}), to=topic(data.channel))
     await server.publish(Event("audit", {"by": connection.user}), to=topic(data.channel) & claim("role", "editor"))
 

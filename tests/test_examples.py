@@ -74,7 +74,7 @@ async def test_the_chat_has_roles_mentions_direct_messages_and_presence():
         program(sys.executable, str(EXAMPLES / "chat.py")) as server,
         as_somebody(server) as (ann, bob, cat),
     ):
-        assert (await ann.request("watch", {"topic": "desk"}))["users"] == {"ann": "online", "cat": "online"}
+        assert (await ann.request("presence", {"topic": "desk"}))["users"] == {"ann": "online", "cat": "online"}
         await bob.request("post", {"channel": "town", "text": "look, @ann and @bob!"})
         await bob.request("post", {"channel": "town", "text": "@ann?"})
         said = {"by": "bob", "text": "look, @ann and @bob!"}
@@ -91,6 +91,7 @@ async def test_the_chat_has_roles_mentions_direct_messages_and_presence():
             (cat, "post", {"channel": "town", "text": "me too"}),
             (bob, "post", {"channel": "desk", "text": "let me in"}),
             (bob, "remove", {"channel": "town", "text": "psst"}),
+            (ann, "remove", {"channel": "elsewhere", "text": "psst"}),
             (bob, "subscribe", {"topic": "desk"}),
         ):
             with pytest.raises(RequestFailed, match="403"):
