@@ -9,13 +9,13 @@ import attrs
 import trio
 
 from trio_hub.errors import Closed, HubError, LinkLost, PeerFault, Refused
+from trio_hub.link.backoff import Backoff, comes_back
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.opening import Address, OpenStream, dial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import ClientOptions
-from trio_hub.peer.backoff import Backoff, comes_back
 from trio_hub.peer.conversation import Conversation
 from trio_hub.wire.codecs import Codec
 
@@ -63,7 +63,7 @@ class Lifeline:
         self._on_status = on_status
         self._options = options
         self._heart = Heart(options.link)
-        self._backoff = Backoff(options)
+        self._backoff = Backoff(options.first_retry, options.longest_retry)
         self._leaving = False
         self._away_since = -math.inf
         self._last_in_vain = -math.inf  # when we gave up a dial, or a link that was never greeted

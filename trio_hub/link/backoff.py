@@ -12,7 +12,6 @@ import random
 
 from trio_hub.errors import LinkLost, Refused
 from trio_hub.messages import CloseCode
-from trio_hub.options import ClientOptions
 
 __all__ = ["Backoff", "comes_back"]
 
@@ -22,10 +21,14 @@ _HOPELESS = frozenset({400, 401, 403, 404, 405, 426, 431})
 
 
 class Backoff:
-    """The waits between dials. `after` counts a failure, `reset` forgets them all."""
+    """The waits between dials. `after` counts a failure, `reset` forgets them all.
 
-    def __init__(self, options: ClientOptions, source: random.Random | None = None) -> None:
-        self._options = options
+    `first` and `longest` are seconds: of the longest wait after one failure, and of that after many.
+    """
+
+    def __init__(self, first: float, longest: float, source: random.Random | None = None) -> None:
+        self._first = first
+        self._longest = longest
         self._random = source or random.Random()
         self._failures = 0
 
@@ -35,8 +38,7 @@ class Backoff:
 
     def after(self, lost: LinkLost, *, most: float = math.inf) -> float:
         """Return the seconds to wait after this: the server's advice if it gave any, plus our own draw up to `most`."""
-        options = self._options
-        longest = min(options.longest_retry, options.first_retry * 2 ** min(self._failures, 32), most)
+        longest = min(self._longest, self._first * 2 ** min(self._failures, 32), most)
         self._failures += 1
         return _advice(lost) + self._random.uniform(0, longest)
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from trio_hub import ClientOptions, CloseReason, LinkLost, Refused
-from trio_hub.peer.backoff import Backoff, comes_back
+from trio_hub import CloseReason, LinkLost, Refused
+from trio_hub.link.backoff import Backoff, comes_back
 
 LOST = LinkLost(CloseReason(1006))
 
@@ -22,26 +22,26 @@ def refused(status, **headers):
 
 
 def test_the_longest_wait_doubles_up_to_its_bound_and_starts_again():
-    backoff = Backoff(ClientOptions(first_retry=0.5, longest_retry=3), Highest())
+    backoff = Backoff(0.5, 3, Highest())
     assert [backoff.after(LOST) for _ in range(5)] == [0.5, 1, 2, 3, 3]
     backoff.reset()
     assert backoff.after(LOST) == 0.5
 
 
 def test_a_wait_may_be_bounded_from_outside():
-    backoff = Backoff(ClientOptions(first_retry=4, longest_retry=30), Highest())
+    backoff = Backoff(4, 30, Highest())
     assert [backoff.after(LOST, most=15) for _ in range(4)] == [4, 8, 15, 15]
     assert backoff.after(LOST) == 30
 
 
 def test_many_clients_spread_evenly_over_the_wait():
-    waits = sorted(Backoff(ClientOptions(first_retry=1.0), random.Random(seed)).after(LOST) for seed in range(1000))
+    waits = sorted(Backoff(1, 30, random.Random(seed)).after(LOST) for seed in range(1000))
     for tenth in range(10):
         assert 60 <= sum(tenth / 10 <= wait < (tenth + 1) / 10 for wait in waits) <= 140
 
 
 def test_it_never_overflows():
-    backoff = Backoff(ClientOptions(), Highest())
+    backoff = Backoff(0.5, 30, Highest())
     assert [backoff.after(LOST) for _ in range(2000)][-1] == 30
 
 
@@ -63,7 +63,7 @@ def test_it_never_overflows():
     ],
 )
 def test_the_server_s_advice_comes_on_top(lost, advice):
-    assert Backoff(ClientOptions(first_retry=0.5), Highest()).after(lost) == pytest.approx(advice + 0.5)
+    assert Backoff(0.5, 30, Highest()).after(lost) == pytest.approx(advice + 0.5)
 
 
 @pytest.mark.parametrize(
