@@ -5,6 +5,7 @@ How they look on the wire is `wire.codecs`' business; the names of the members a
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ __all__ = [
     "CloseReason",
     "Event",
     "Kind",
+    "LinkStatus",
     "MalformedRequest",
     "Reply",
     "Request",
@@ -63,6 +65,19 @@ class Kind:
 
     TEXT: Final = 1
     BINARY: Final = 2
+
+
+class LinkStatus(enum.Enum):
+    """How a link is, as far as anybody can know."""
+
+    CONNECTING = "connecting"
+    """It is there, and nobody runs it yet."""
+    READY = "ready"
+    """It runs, and its peer is there as far as we know."""
+    TIMEOUT = "timeout"
+    """A pong is overdue. It may come yet: see `LinkOptions.grace`. Until then the link is used as before."""
+    CLOSED = "closed"
+    """How it ends is decided: `Link.closed` says it. The last status, always."""
 
 
 @attrs.frozen

@@ -70,7 +70,10 @@ class LinkOptions:
     ping_interval: float = attrs.field(default=25.0, validator=_positive)
     """Silence after which a ping is sent. Proxies commonly cut idle connections after 30 or 60 s."""
     pong_timeout: float = attrs.field(default=20.0, validator=_positive)
-    """Silence after such a ping that ends the link."""
+    """Silence after such a ping that ends the link, or begins its `grace`."""
+    grace: float = attrs.field(default=0.0, validator=validators.ge(0))
+    """Further silence in which the link is in `LinkStatus.TIMEOUT`, and goes on where its peer is heard again. None,
+    since whoever was silent for 45 s has mostly gone; for those who want to know before a link is given up."""
     control_frames: Rate = attrs.field(default=Rate(50, burst=4))
     """Pings and pongs of the peer. A ping each second is frequent; each asks us for an answer."""
     write_timeout: float = attrs.field(default=30.0, validator=_positive)

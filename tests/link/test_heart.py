@@ -10,7 +10,7 @@ from tests.link.pairs import FIN, PONG, TEXT, RawPeer, link_and_peer, receive_fo
 from trio_hub.errors import LinkLost
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
-from trio_hub.messages import CloseReason
+from trio_hub.messages import CloseReason, LinkStatus
 from trio_hub.options import LinkOptions
 from trio_hub.testing import Cable
 from trio_hub.wire.frames import Ping
@@ -108,6 +108,46 @@ async def test_a_late_pong_within_the_timeout_saves_the_link(autojump_clock):
                 await link.receive()
             await peer.say(FIN | PONG)
         assert link.closed is None
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_overdue_pong_is_told_and_may_come_yet(autojump_clock):
+    options = limits(ping_interval=20, pong_timeout=12, grace=16)  # a beat is 3 s
+    told = []
+    async with link_and_peer(options=options) as (link, peer), trio.open_nursery() as tasks:
+        link.watch_status(lambda previous, new: told.append((previous, new, trio.current_time())))
+        await watched(options, tasks, link)
+        tasks.start_soon(the_end_of, link)
+        with trio.move_on_after(20 + 12 + 4 * 3):
+            await trio.sleep_forever()
+        assert link.status is LinkStatus.TIMEOUT
+        await link.send("you can still be told")
+        await peer.say(FIN | PONG)
+        with trio.move_on_after(3):
+            await trio.sleep_forever()
+        assert link.status is LinkStatus.READY
+        with trio.move_on_after(20 + 12 + 4 * 3):
+            await trio.sleep_forever()
+        assert link.status is LinkStatus.TIMEOUT
+        with trio.move_on_after(16 + 2 * 3):
+            await trio.sleep_forever()
+        assert link.closed == CloseReason(4102, "no sign of life")
+        tasks.cancel_scope.cancel()
+    ready, timeout, closed = LinkStatus.READY, LinkStatus.TIMEOUT, LinkStatus.CLOSED
+    assert [each[:2] for each in told] == [(ready, timeout), (timeout, ready), (ready, timeout), (timeout, closed)]
+    overdue, _, again, given_up = (each[2] for each in told)
+    assert 20 + 12 <= overdue <= 20 + 12 + 4 * 3
+    assert 16 <= given_up - again <= 16 + 2 * 3
+
+
+async def test_without_grace_there_is_no_timeout(autojump_clock):
+    options = limits(ping_interval=20, pong_timeout=12)
+    told = []
+    async with link_and_peer(options=options) as (link, _), trio.open_nursery() as tasks:
+        link.watch_status(lambda *change: told.append(change))
+        await watched(options, tasks, link)
+        await the_end_of(link)
+        assert told == [(LinkStatus.READY, LinkStatus.CLOSED)]
         tasks.cancel_scope.cancel()
 
 

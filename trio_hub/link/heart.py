@@ -3,7 +3,8 @@
 At each beat every link is looked at once. What a link must do in time is counted in beats, so a limit is met within
 one beat (a quarter of the shortest limit), never earlier:
 
-- say anything at all: after `ping_interval` of silence it is asked, after `pong_timeout` more it is given up;
+- say anything at all: after `ping_interval` of silence it is asked, after `pong_timeout` more it is in TIMEOUT for the
+  length of `grace`, which ends as soon as it is heard (as of a beat), and then it is given up;
 - take what we write: some byte within `write_timeout`;
 - finish the message it began: within `finish_within`.
 
@@ -18,7 +19,7 @@ import attrs
 import trio
 
 from trio_hub.link.link import Link
-from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.messages import CloseCode, CloseReason, LinkStatus
 from trio_hub.options import LinkOptions
 
 __all__ = ["Heart"]
@@ -42,13 +43,14 @@ class Heart:
 
     def __init__(self, options: LinkOptions) -> None:
         limits = (options.ping_interval, options.pong_timeout, options.write_timeout, options.finish_within)
-        self._beat = min(limits) / 4
+        self._beat = min(options.grace or math.inf, *limits) / 4
 
         def beats(seconds: float) -> int:
             return math.ceil(seconds / self._beat) + 1  # the first beat comes at any moment
 
         self._ping_after = beats(options.ping_interval)
-        self._give_up_after = self._ping_after + beats(options.pong_timeout)
+        self._overdue_after = self._ping_after + beats(options.pong_timeout)
+        self._give_up_after = self._overdue_after + (beats(options.grace) if options.grace else 0)
         self._write_within = beats(options.write_timeout)
         self._finish_within = beats(options.finish_within)
         self._links: dict[Link, _Pulse] = {}
@@ -73,7 +75,12 @@ class Heart:
     def _look_at(self, link: Link, pulse: _Pulse) -> None:
         if link.closed is not None:
             return
-        pulse.silent = 0 if link.heard else pulse.silent + link.listening
+        if not link.heard:
+            pulse.silent += link.listening
+        else:
+            if pulse.silent >= self._overdue_after:
+                link.become(LinkStatus.READY)
+            pulse.silent = 0
         pulse.stalled = pulse.stalled + 1 if link.writer.busy and link.writer.written == pulse.written else 0
         pulse.midway = pulse.midway + link.listening if link.midway and link.received == pulse.received else 0
         pulse.written, pulse.received = link.writer.written, link.received
@@ -86,3 +93,5 @@ class Heart:
             link.end(CloseReason(CloseCode.POLICY, "the message was not finished in time"))
         elif pulse.silent == self._ping_after and link.listening:
             link.probe()
+        elif pulse.silent >= self._overdue_after:
+            link.become(LinkStatus.TIMEOUT)

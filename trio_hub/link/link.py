@@ -25,10 +25,11 @@ from trio_hub.link.incoming import Incoming
 from trio_hub.link.outgoing import Outgoing
 from trio_hub.link.readers import pieces_from, reader_for
 from trio_hub.link.sources import Source
+from trio_hub.link.status import Watched
 from trio_hub.link.tasks import open_tasks
 from trio_hub.link.transport import transport_for
 from trio_hub.link.writer import Writer
-from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.messages import CloseCode, CloseReason, LinkStatus
 from trio_hub.options import LinkOptions
 from trio_hub.wire.deflate import Deflater, Parameters
 from trio_hub.wire.frames import PING, PONG, Ping, Pong
@@ -47,7 +48,7 @@ _MOMENT = 0.1  # s, in which a client of webson's has taken its stream from wher
 _Reader = FrameReader | WholeReader | PieceReader
 
 
-class Link:
+class Link(Watched):
     """One WebSocket. ``async for message in link`` yields `str` for text and `bytes` for binary, until it ends.
 
     `client` says which end this is, `unread` are bytes that came right behind the upgrade, `subprotocol` and
@@ -56,9 +57,10 @@ class Link:
 
     `request` is the head of the upgrade, at the end of a server of `serve_links`.
 
-    `closed` is None while the link lives, then the reason of its end. For the heart: `listening` says that somebody
-    waits for the peer, `heard` is set by whatever comes in (the heart clears it), `received` counts messages, `midway`
-    says that the peer has begun one and not finished it.
+    `closed` is None while the link lives, then the reason of its end; `status` says a little more, and `watch_status`
+    tells of its changes: READY from `running` on, CLOSED as soon as `closed` is set. For the heart: `listening` says
+    that somebody waits for the peer, `heard` is set by whatever comes in (the heart clears it), `received` counts
+    messages, `midway` says that the peer has begun one and not finished it.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Link:
         seal: Seal | None = None,
         streams: int = 0,
     ) -> None:
+        super().__init__()
         self.options = options = options or LinkOptions()
         self.subprotocol = subprotocol
         self.request: RequestHead | None = None
@@ -98,6 +101,11 @@ class Link:
         self._held_back: list[str | bytes] = []  # the next message is the last
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
+
+    @property
+    def is_client(self) -> bool:
+        """Whether this is the end that dialled."""
+        return self._client
 
     @property
     def midway(self) -> bool:
@@ -317,6 +325,7 @@ class Link:
             self._note_end(close)
             self.writer.post(last_words, last=True)
             self.writer.flush()
+            self.become(LinkStatus.CLOSED)
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Leave politely: write what is queued, say goodbye, wait for the peer to do the same, close the stream.
@@ -368,6 +377,7 @@ class Link:
         if self.closed is None:
             self._note_end(close)
         self.writer.stop()
+        self.become(LinkStatus.CLOSED)
 
     def _note_end(self, close: CloseReason) -> None:
         self.closed = close
@@ -384,6 +394,7 @@ class Link:
         """
         async with open_tasks() as tasks:
             self.writer.run_in(tasks)
+            self.become(LinkStatus.READY)
             try:
                 yield self
             except Exception:
