@@ -5,6 +5,7 @@ Sizes are bytes, times are seconds.
 
 from __future__ import annotations
 
+import enum
 from typing import Any, Final
 
 import attrs
@@ -16,9 +17,11 @@ from trio_hub.dialect import STANDARD, Dialect
 __all__ = [
     "ClientOptions",
     "CompressionOptions",
+    "DispatchOptions",
     "HubOptions",
     "LinkOptions",
     "OpeningOptions",
+    "Order",
     "OutboxOptions",
     "StreamsOptions",
 ]
@@ -93,6 +96,30 @@ class LinkOptions:
     compression: CompressionOptions | None = None
     """Whether a client offers compression, and a server agrees to it. Off, since it takes 10 us and more for each
     message, and tells by its size what a secret and a stranger's text have in common, where one message has both."""
+
+
+class Order(enum.Enum):
+    """Which messages of a link may be handled at the same time."""
+
+    IN_ORDER = "in order"
+    """None: each when the one before it was handled."""
+    CONCURRENT = "concurrent"
+    """All: so they may be done in any order."""
+    BY_KEY = "by key"
+    """Those of different keys; the key is the number of the stream unless said otherwise."""
+
+
+@attrs.frozen(kw_only=True)
+class DispatchOptions:
+    """How what comes on a link is handed to handlers."""
+
+    order: Order = Order.IN_ORDER
+    """In order, since that is what a peer may expect of one link."""
+    limit: int = attrs.field(default=64, validator=_positive)
+    """Messages that are handled or wait for their turn, where several are at once; no more is read until one of them is
+    done. A handler that asks a database takes some 10 ms, so these are 6000 a second."""
+    end_on_failure: bool = False
+    """Whether a link ends, with 1011, when a handler raises. The next message has often nothing to do with it."""
 
 
 @attrs.frozen(kw_only=True)
