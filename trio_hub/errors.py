@@ -6,6 +6,7 @@
     |-- LinkLost          the world: this link is gone; a resume may mend it
     |   `-- Refused       the other side answered the upgrade with an HTTP error
     |-- StreamReset       one message was given up midway; the link and the others on it go on
+    |-- NoPlace           a pool is full, or a name in it is taken
     |-- Gap               events were lost for good; what follows is complete again
     |-- RequestFailed     a request was answered with FAIL (handlers raise it to answer so)
     |   `-- OutcomeUnknown  a request was sent, and nobody can say whether it was carried out
@@ -28,6 +29,7 @@ __all__ = [
     "HubError",
     "LinkLost",
     "Misuse",
+    "NoPlace",
     "OutcomeUnknown",
     "PeerFault",
     "Refused",
@@ -83,6 +85,17 @@ class StreamReset(HubError):
     def __init__(self, code: int, reason: str = "") -> None:
         super().__init__(f"{code}: {reason}" if reason else str(code))
         self.code = code
+        self.reason = reason
+
+
+class NoPlace(HubError):
+    """A pool did not take a link, which is as it was, and so is everybody in the pool.
+
+    `reason` is ``full``, or ``taken`` where another member has the name.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
         self.reason = reason
 
 

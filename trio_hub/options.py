@@ -23,7 +23,9 @@ __all__ = [
     "OpeningOptions",
     "Order",
     "OutboxOptions",
+    "PoolOptions",
     "StreamsOptions",
+    "WhenFull",
 ]
 
 KIB: Final = 1024
@@ -232,6 +234,42 @@ class HubOptions:
             raise ValueError("a hub speaks the standard dialect; others are for links without a hub")
         if self.outbox.age <= self.window:
             raise ValueError("who is away is owed events for as long as the window: window < age")
+
+
+class WhenFull(enum.Enum):
+    """What becomes of a message for a link that is owed as much as it may be (`LinkOptions.owed_size`)."""
+
+    DROP = "drop"
+    """It is not sent there, and counted."""
+    END = "end"
+    """It is not sent there, and the link is ended with 4100."""
+    WAIT = "wait"
+    """The sender waits, when everybody else has been served."""
+
+
+@attrs.frozen(kw_only=True)
+class PoolOptions:
+    """How a pool of links is kept, and how its members are dialled again."""
+
+    size: int = attrs.field(default=10_000, validator=_positive)
+    """Members; one more is refused. A message to them all takes 30 ms, in which nothing else happens."""
+    when_full: WhenFull = WhenFull.DROP
+    """Unless said otherwise where something is sent. A slow peer should hurt nobody else."""
+    retries: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(0)))
+    """Dials in a row that may fail before a member is given up, once its link is lost or did not come about. None: it
+    is dialled again and again, unless its server says that this is no use."""
+    first_retry: float = attrs.field(default=0.5, validator=_positive)
+    """The longest wait before the first of them; each wait is drawn between nothing and its longest."""
+    longest_retry: float = attrs.field(default=30.0, validator=_positive)
+    """The longest wait doubles with each failure, up to this."""
+    close_within: float = attrs.field(default=10.0, validator=_positive)
+    """Time for all members to leave politely, and for their handlers to be done. After it they are cut."""
+    dispatch: DispatchOptions = DispatchOptions()
+    """How messages are handed to handlers."""
+    link: LinkOptions = LinkOptions()
+    """Limits on links that the pool dials, and their heart's and that of links it was given to run."""
+    opening: OpeningOptions = OpeningOptions()
+    """Limits on the upgrade."""
 
 
 @attrs.frozen(kw_only=True)

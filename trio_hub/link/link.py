@@ -92,8 +92,8 @@ class Link(Watched):
         if compression is not None:
             self.deflater, inflater = compression.carried_out(options, client=client)
         sealer = seal.sealer if seal is not None else None
-        framer = Framer(options.dialect, client=client, deflater=self.deflater, sealer=sealer, streams=streams)
-        self._outgoing = Outgoing(self.writer, framer, options, self.end)
+        self.framer = Framer(options.dialect, client=client, deflater=self.deflater, sealer=sealer, streams=streams)
+        self._outgoing = Outgoing(self.writer, self.framer, options, self.end)
         self._frames: _Reader = reader_for(options, client=client, inflater=inflater, seal=seal, streams=streams > 0)
         self._control_frames: Bucket | None = None  # most links never see any
         self._pings: dict[bytes, trio.Event] = {}
@@ -284,6 +284,15 @@ class Link(Watched):
     def framed(self, messages: Iterable[str | bytes]) -> bytes:
         """Return messages in finished frames, for a source of `writer`: to be written next, and in this order."""
         return self._outgoing.framed(messages)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether as much is waiting as may, so that `send` would wait."""
+        return self._outgoing.is_full
+
+    async def wait_for_turn(self) -> None:
+        """Wait until `send` would not; no checkpoint where that is so. Raises `LinkLost` when the link has ended."""
+        await self._outgoing.wait_for_turn()
 
     def post(self, message: str | bytes, kind: int | None = None) -> None:
         """Put a message into the queue, whatever its bound; it leaves with the next `writer.flush`."""

@@ -27,7 +27,7 @@ _SENDS_IN_A_TURN = 8  # a turn of the loop takes as long as a write: so not one 
 class Outgoing:
     """Puts what one end says into its writer's queue. `end` ends the link, where that alone can say what happened."""
 
-    __slots__ = ("_aside", "_end", "_framer", "_options", "_sends", "_turn", "_writer", "closed")
+    __slots__ = ("_aside", "_aside_size", "_end", "_framer", "_options", "_sends", "_turn", "_writer", "closed")
 
     def __init__(
         self, writer: Writer, framer: Framer, options: LinkOptions, end: Callable[[CloseReason], None]
@@ -37,6 +37,7 @@ class Outgoing:
         self._options = options
         self._end = end
         self._aside: list[tuple[str | bytes, int | None]] = []  # until a message in fragments has ended
+        self._aside_size = 0
         self._turn: trio.lowlevel.ParkingLot | None = None  # most links have no message in fragments ever
         self._sends = 0
         self.closed: CloseReason | None = None
@@ -46,7 +47,7 @@ class Outgoing:
         if isinstance(messages, str | bytes):
             raise Misuse("`send_all` takes several messages; `send` takes one")
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._wait_for_turn()
+        await self.wait_for_turn()
         for framed in self._framer.messages(messages, kind):
             self._writer.post(framed)
         self._writer.flush()
@@ -57,7 +58,7 @@ class Outgoing:
     async def send_stream(self, kind: int, source: Source) -> None:
         """Do what `Link.send_stream` says."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self._wait_for_turn()
+        await self.wait_for_turn()
         fragments = self._framer.begin(kind)
         try:
             async with aclosing(pieces_of(kind, source, self._fragment_size)) as pieces:
@@ -70,10 +71,16 @@ class Outgoing:
         finally:
             self._take_turns()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether as much waits as may, aside or in the queue."""
+        return self._writer.is_full or self._aside_size >= self._options.owed_size
+
     def post(self, message: str | bytes, kind: int | None) -> None:
         """Put a message into the queue, or aside until there is a turn for it. Never waits."""
         if self._framer.is_occupied:
             self._aside.append((message, kind))
+            self._aside_size += len(message)
             return
         for framed in self._framer.messages((message,), kind):
             self._writer.post(framed)
@@ -101,7 +108,7 @@ class Outgoing:
     def _fragment_size(self) -> int:
         return min(self._options.fragment_size, self._options.dialect.chunk_size or self._options.fragment_size)
 
-    async def _wait_for_turn(self) -> None:
+    async def wait_for_turn(self) -> None:
         """Wait until a message may be put into the queue. Raises `LinkLost`."""
         while self.closed is None and (self._framer.is_occupied or self._writer.is_full):
             if self._framer.is_occupied:
@@ -114,7 +121,7 @@ class Outgoing:
 
     def _take_turns(self) -> None:
         """Let those go on who waited for the end of a message in fragments."""
-        aside, self._aside = self._aside, []
+        aside, self._aside, self._aside_size = self._aside, [], 0
         for message, kind in aside:
             self.post(message, kind)
         self._writer.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from trio_hub.dialect import PRIVATE_CONTROL, Dialect
@@ -145,7 +145,7 @@ class Framer:
     def _message(self, message: str | bytes, kind: int | None) -> list[bytes]:
         opcode = kind_of(message) if kind is None else kind
         payload = utf8(message) if not isinstance(message, bytes) else message
-        self._check(opcode, message)
+        self.check(opcode, message)
         if opcode in PRIVATE_CONTROL:
             return [self.control(opcode, payload)]
         most = self.dialect.chunk_size or max(len(payload), 1)
@@ -155,19 +155,38 @@ class Framer:
         size = len(payload)
         return [fragments.piece(payload[at : at + most], last=at + most >= size) for at in range(0, size, most)]
 
-    def _whole(self, opcode: int, payload: bytes) -> bytes:
-        first = _FIN | opcode
+    @property
+    def way(self) -> Hashable:
+        """What all framers have in common that make the same bytes of a message; None where no two do."""
+        if self._masks or self._sealer is not None or self._numbers.limit:
+            return None
+        return self.dialect, self._deflater
+
+    @property
+    def contents_way(self) -> Hashable:
+        """The same for `contents`, which are masked for each link; None where there are none."""
+        return (None, self._deflater) if self._is_plain else None
+
+    def contents(self, opcode: int, payload: bytes) -> tuple[int, bytes]:
+        """Return the first byte, and what becomes of the payload before it is masked, of a message in one `frame`."""
         if self._deflater is not None and len(payload) >= self._deflater.options.above:
             deflated = self._deflater.deflate(payload)
             if len(deflated) < len(payload):
-                first, payload = first | DEFLATED, deflated
+                return _FIN | DEFLATED | opcode, deflated
+        return _FIN | opcode, payload
+
+    def _whole(self, opcode: int, payload: bytes) -> bytes:
+        first, payload = self.contents(opcode, payload)
         if self._numbers.limit:
             number = self._numbers.take()
             self._numbers.release(number)
             first, payload = first | NUMBERED, number.to_bytes(2) + payload
         return self.frame(first, payload)
 
-    def _check(self, kind: int, message: str | bytes) -> None:
+    def check(self, kind: int, message: str | bytes) -> None:
+        """Raise `Misuse` unless this message, of this kind, can be sent here."""
+        if kind in PRIVATE_CONTROL and len(message) > self.largest_control:
+            raise Misuse(f"a control frame takes {self.largest_control} bytes here, not {len(message)}")
         if (kind == Kind.TEXT) is not isinstance(message, str):
             raise Misuse(
                 f"text is str and has kind {Kind.TEXT}, every other kind is bytes: not {kind} with {_name(message)}"

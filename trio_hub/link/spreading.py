@@ -1,0 +1,177 @@
+"""One message to many links.
+
+What makes it quick. A message is framed once for each way of framing: once for all plain links of a server. Whoever is
+owed nothing, and whose socket waits for nothing, is written to there and then, in one loop without a turn for others.
+So every message is said to all in the same order, and nobody waits for anybody. Only then come those who are behind:
+it is queued for them, up to their bound, and what happens beyond that is the sender's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+
+import attrs
+
+from trio_hub.errors import LinkLost
+from trio_hub.link.link import Link
+from trio_hub.link.members import Member
+from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import CloseCode, CloseReason
+from trio_hub.options import WhenFull
+from trio_hub.wire.frames import utf8
+from trio_hub.wire.framing import kind_of
+
+__all__ = ["Sent", "Spread"]
+
+_TOO_SLOW = CloseReason(CloseCode.TOO_SLOW, "too much waits to be sent")
+
+
+@attrs.frozen
+class Sent:
+    """How far a message got: the number of links that took it, and the names of those that did not.
+
+    Taken means written, or queued behind what the link was owed; not that it arrived. Too much waited for the others:
+    for the `dropped` it was left at that, the links of the `ended` were ended. The `absent` have no link at the moment,
+    or there is nobody of that name.
+    """
+
+    taken: int = 0
+    dropped: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+class Spread:
+    """One message on its way to many: first `reach` all who can be, then `wait` for the others. `sent` is the outcome.
+
+    Raises `Misuse` for what cannot be sent to anybody.
+    """
+
+    def __init__(self, message: str | bytes, kind: int | None, when_full: WhenFull) -> None:
+        self._framed = _Framed(message, kind)
+        self._when_full = when_full
+        self.taken = 0
+        self.dropped: list[str] = []
+        self.ended: list[str] = []
+        self.absent: list[str] = []
+        self._full: list[Link] = []
+        self._names: list[str] = []
+
+    @property
+    def sent(self) -> Sent:
+        """How far it got, so far."""
+        return Sent(self.taken, tuple(self.dropped), tuple(self.ended), tuple(self.absent))
+
+    def reach(self, members: Sequence[Member]) -> None:
+        """Have it taken by every one of these who is not owed too much. Never waits.
+
+        Raises `Misuse` where one of them cannot be sent it, and then nobody is.
+        """
+        self._framed.check(members)
+        for member in self._write_through(members):
+            link = member.link
+            if link is None or link.closed is not None:
+                self.absent.append(member.name)
+            elif not link.is_full:
+                self._framed.post_to(link)
+                self.taken += 1
+            else:
+                self._meet_full(member, link)
+
+    def _write_through(self, members: Sequence[Member]) -> list[Member]:
+        """Write it to everybody who keeps up; return the others."""
+        behind: list[Member] = []
+        framed, way, frame, taken = self._framed, None, None, 0  # the way of whoever may have the same frame
+        for member in members:
+            link = member.link
+            if link is None or not link.writer.is_idle or link.framer.is_occupied:
+                behind.append(member)
+                continue
+            if way is None or member.way != way:
+                frames = framed.frames_for(link)
+                way, frame = member.way, frames[0] if len(frames) == 1 else None
+            if frame is None:  # several, that must be written by themselves
+                behind.append(member)
+            elif link.writer.write_through(frame) or link.closed is None:
+                taken += 1
+            else:
+                behind.append(member)
+        self.taken += taken
+        return behind
+
+    def _meet_full(self, member: Member, link: Link) -> None:
+        match self._when_full:
+            case WhenFull.DROP:
+                member.dropped += 1
+                self.dropped.append(member.name)
+            case WhenFull.END:
+                link.end(_TOO_SLOW)
+                self.ended.append(member.name)
+            case WhenFull.WAIT:
+                self._full.append(link)
+                self._names.append(member.name)
+
+    async def wait(self) -> None:
+        """Wait for those who are owed too much, for all of them at once; no checkpoint where there are none.
+
+        If cancelled, those for whom it still waited do not get it.
+        """
+        if self._full:
+            async with open_tasks() as tasks:
+                for link, name in zip(self._full, self._names, strict=True):
+                    tasks.start_soon(self._wait_for, link, name)
+
+    async def _wait_for(self, link: Link, name: str) -> None:
+        try:
+            await link.wait_for_turn()
+        except LinkLost:
+            self.absent.append(name)
+        else:
+            self._framed.post_to(link)
+            self.taken += 1
+
+
+class _Framed:
+    """One message in the frames of whoever is to have it. Raises `Misuse` for one that cannot be sent.
+
+    All that is known of ways of framing stands here.
+    """
+
+    def __init__(self, message: str | bytes, kind: int | None) -> None:
+        self.message = message
+        self._kind = kind
+        self._opcode = kind_of(message) if kind is None else kind
+        self._payload = message if isinstance(message, bytes) else utf8(message)
+        self._frames: dict[Hashable, list[bytes]] = {}
+        self._contents: dict[Hashable, tuple[int, bytes]] = {}
+
+    def check(self, members: Iterable[Member]) -> None:
+        """Raise `Misuse` where one of these links knows no messages of this kind."""
+        if self._kind is not None:
+            for member in members:
+                if member.link is not None:
+                    member.link.framer.check(self._kind, self.message)
+
+    def frames_for(self, link: Link) -> list[bytes]:
+        """Return the frames; to be written by themselves, each, and in this order, and none made for others between."""
+        framer = link.framer
+        way = framer.way
+        if way is not None:
+            if way not in self._frames:
+                self._frames[way] = framer.messages((self.message,), self._kind)
+            return self._frames[way]
+        way = framer.contents_way
+        if way is None or self._kind is not None:
+            return framer.messages((self.message,), self._kind)
+        if way not in self._contents:
+            self._contents[way] = framer.contents(self._opcode, self._payload)
+        return [framer.frame(*self._contents[way])]
+
+    def post_to(self, link: Link) -> None:
+        """Put it into the link's queue, or write it, if that is empty."""
+        if link.framer.is_occupied:
+            link.post(self.message, self._kind)
+            return
+        for frame in self.frames_for(link):
+            link.writer.post(frame)
+        link.writer.flush()
