@@ -22,6 +22,7 @@ from benchmarks.scenarios import (
     idle,
     large,
     latency,
+    pool,
     presence,
     requests,
     storm,
@@ -33,6 +34,7 @@ SMALLEST_CROWD = 100
 
 SCENARIOS: dict[str, Callable[[Settings], Report]] = {
     "fan_out": fan_out.run,
+    "pool": pool.run,
     "echo": echo.run,
     "requests": requests.run,
     "topic": topic.run,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 
-__all__ = ["ECHO", "FAN_OUT", "REQUESTS", "chats"]
+__all__ = ["ECHO", "FAN_OUT", "POOL", "REQUESTS", "chats"]
 
 _HUB = "benchmarks.servers.hub"
 _WEBSOCKETS = "benchmarks.servers.websockets_broadcast"
@@ -55,6 +55,12 @@ FAN_OUT = (
     Contender("Bun", needs=["node:bun", f"node:{BUN}"], command=_bun("bun_topic.mjs")),
     Contender("nats-server", "benchmarks.servers.nats", (), ["program:nats-server"], _NATS),
 )
+
+POOL = (
+    Contender("trio_hub pool", "benchmarks.servers.pool", opening=Opening(greetings=1)),
+    *(each for each in FAN_OUT if each.module == _HUB),
+)
+"""A pool of links, and hubs beside it."""
 
 ECHO = (
     Contender("trio_hub", "benchmarks.servers.echo_links"),

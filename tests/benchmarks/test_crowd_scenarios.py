@@ -12,7 +12,7 @@ import pytest
 from benchmarks import index
 from benchmarks.load.raw import Trouble
 from benchmarks.load.watcher import check_users
-from benchmarks.scenarios import compression, cuts, large, presence, topic
+from benchmarks.scenarios import compression, cuts, large, pool, presence, topic
 from benchmarks.settings import Settings
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the loads need epoll")
@@ -33,6 +33,20 @@ def test_a_topic_in_a_crowd_is_measured(monkeypatch: pytest.MonkeyPatch) -> None
     assert (publishing["recipients"], publishing["published"]) == (40, 2)
     assert len(figures["index_us"]) == 2
     assert len(report.tables) == 3
+    assert all(owed.met is not None for owed in report.owed)
+
+
+def test_a_pool_is_measured_beside_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = pool.run(attrs.evolve(TINY, sizes=(200,)))
+    figures: Any = json.loads(json.dumps(report.figures))
+    assert [each["burst"] for each in figures] == [1, 16]
+    for each in figures:
+        assert next(iter(each["servers"])) == pool.OURS
+        assert len(each["servers"]) == 4
+        for name, server in each["servers"].items():
+            [round] = server["rounds"]
+            assert round["deliveries"] % (3 * each["burst"]) == 0, name
+    assert round["bytes"] > 0
     assert all(owed.met is not None for owed in report.owed)
 
 

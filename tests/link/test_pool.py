@@ -120,6 +120,19 @@ async def test_text_and_binary_arrive_as_what_they_are(autojump_clock):
             assert await here.heard() == {"a": [said], "b": [said]}
 
 
+async def test_several_messages_are_one_write(autojump_clock):
+    written: list[bytes] = []
+    async with party() as here:
+        await here.add("a")
+        await here.add("b", client=True)
+        writer = here.links["a"].writer
+        writer._write_now = lambda data: written.append(data) or len(data)
+        assert await here.pool.to_all("1", b"2", "3") == Sent(2)
+        writer._write_now = _refuse
+        assert await here.heard() == {"b": ["1", b"2", "3"]}
+    assert [len(data) for data in written] == [3 * 3]
+
+
 @pytest.mark.parametrize("wrong", ["\ud800", 5, None, bytearray(b"x")])
 async def test_what_cannot_be_sent_is_sent_to_nobody(wrong, autojump_clock):
     async with party() as here:

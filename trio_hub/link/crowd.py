@@ -90,52 +90,72 @@ class Crowd:
 
     # -- what is said to them
 
-    async def to_all(self, message: str | bytes, *, kind: int | None = None, when_full: WhenFull | None = None) -> Sent:
-        """Send a message to everybody, and say how far it got.
+    async def to_all(
+        self, message: str | bytes, *more: str | bytes, kind: int | None = None, when_full: WhenFull | None = None
+    ) -> Sent:
+        """Send a message to everybody, or several in one write for each, and say how far they got.
 
         Text for `str` and binary for `bytes`, or of a private `kind`, where all links know it. Waits for nobody but
-        with `WhenFull.WAIT`, and then for those alone who are owed too much. If cancelled, it was sent to nobody; while
-        waiting, to everybody but those. What one caller sends arrives in order. Raises `Misuse` for what cannot be
-        sent, and nobody has it then.
+        with `WhenFull.WAIT`, and then for those alone who are owed too much. If cancelled, nobody has it; while it
+        waits, everybody but those. What one caller sends arrives in order. Raises `Misuse` for what cannot be sent, and
+        nobody has it then. A checkpoint.
         """
-        return await self._send(self.members, message, kind, when_full)
+        return await self._send(self.members, (message, *more), kind, when_full)
 
     async def to_clients(
-        self, message: str | bytes, *, kind: int | None = None, when_full: WhenFull | None = None
+        self, message: str | bytes, *more: str | bytes, kind: int | None = None, when_full: WhenFull | None = None
     ) -> Sent:
-        """Send as `to_all` does, over all links of which *this* side is the client: to the servers we have dialled."""
-        return await self._send([each for each in self.members if each.is_client], message, kind, when_full)
+        """Send as `to_all` does, on all links of which *this* side is the client: to the servers we have dialled."""
+        members = [each for each in self.members if each.is_client]
+        return await self._send(members, (message, *more), kind, when_full)
 
     async def to_servers(
-        self, message: str | bytes, *, kind: int | None = None, when_full: WhenFull | None = None
+        self, message: str | bytes, *more: str | bytes, kind: int | None = None, when_full: WhenFull | None = None
     ) -> Sent:
-        """Send as `to_all` does, over all links of which *this* side is the server: to those who have dialled us."""
-        return await self._send([each for each in self.members if not each.is_client], message, kind, when_full)
+        """Send as `to_all` does, on all links of which *this* side is the server: to those who have dialled us."""
+        members = [each for each in self.members if not each.is_client]
+        return await self._send(members, (message, *more), kind, when_full)
 
     async def to_group(
-        self, group: str, message: str | bytes, *, kind: int | None = None, when_full: WhenFull | None = None
+        self,
+        group: str,
+        message: str | bytes,
+        *more: str | bytes,
+        kind: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Sent:
         """Send as `to_all` does, to the members of a group; to nobody where there is no such group."""
-        return await self._send(self.group(group), message, kind, when_full)
+        return await self._send(self.group(group), (message, *more), kind, when_full)
 
     async def to_one(
-        self, name: str, message: str | bytes, *, kind: int | None = None, when_full: WhenFull | None = None
+        self,
+        name: str,
+        message: str | bytes,
+        *more: str | bytes,
+        kind: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Sent:
         """Send as `to_all` does, to the member of this name, who is `absent` where there is none."""
         member = self._members.get(name)
-        sent = await self._send([] if member is None else [member], message, kind, when_full)
+        sent = await self._send([] if member is None else [member], (message, *more), kind, when_full)
         return sent if member is not None else Sent(absent=(name,))
 
     async def all_but(
-        self, name: str, message: str | bytes, *, kind: int | None = None, when_full: WhenFull | None = None
+        self,
+        name: str,
+        message: str | bytes,
+        *more: str | bytes,
+        kind: int | None = None,
+        when_full: WhenFull | None = None,
     ) -> Sent:
         """Send as `to_all` does, to everybody but the member of this name: whoever said it, say."""
-        return await self._send([each for each in self.members if each.name != name], message, kind, when_full)
+        members = [each for each in self.members if each.name != name]
+        return await self._send(members, (message, *more), kind, when_full)
 
     async def _send(
-        self, members: Sequence[Member], message: str | bytes, kind: int | None, when_full: WhenFull | None
+        self, members: Sequence[Member], messages: Sequence[str | bytes], kind: int | None, when_full: WhenFull | None
     ) -> Sent:
-        spread = Spread(message, kind, when_full or self._when_full)
+        spread = Spread(messages, kind, when_full or self._when_full)
         await trio.lowlevel.checkpoint_if_cancelled()
         spread.reach(members)
         try:

@@ -28,10 +28,10 @@ _TOO_SLOW = CloseReason(CloseCode.TOO_SLOW, "too much waits to be sent")
 
 @attrs.frozen
 class Sent:
-    """How far a message got: the number of links that took it, and the names of those that did not.
+    """How far messages got: the number of links that took them, and the names of those that did not.
 
     Taken means written, or queued behind what the link was owed; not that it arrived. Too much waited for the others:
-    for the `dropped` it was left at that, the links of the `ended` were ended. The `absent` have no link at the moment,
+    for the `dropped` it is left at that, the links of the `ended` are ended. The `absent` have no link at the moment,
     or there is nobody of that name.
     """
 
@@ -42,13 +42,13 @@ class Sent:
 
 
 class Spread:
-    """One message on its way to many: first `reach` all who can be, then `wait` for the others. `sent` is the outcome.
+    """Messages on their way to many: first `reach` all who can be, then `wait` for the others. `sent` is the outcome.
 
     Raises `Misuse` for what cannot be sent to anybody.
     """
 
-    def __init__(self, message: str | bytes, kind: int | None, when_full: WhenFull) -> None:
-        self._framed = _Framed(message, kind)
+    def __init__(self, messages: Sequence[str | bytes], kind: int | None, when_full: WhenFull) -> None:
+        self._framed = _Framed(messages, kind)
         self._when_full = when_full
         self.taken = 0
         self.dropped: list[str] = []
@@ -63,9 +63,9 @@ class Spread:
         return Sent(self.taken, tuple(self.dropped), tuple(self.ended), tuple(self.absent))
 
     def reach(self, members: Sequence[Member]) -> None:
-        """Have it taken by every one of these who is not owed too much. Never waits.
+        """Have them taken by every one of these who is not owed too much. Never waits.
 
-        Raises `Misuse` where one of them cannot be sent it, and then nobody is.
+        Raises `Misuse` where one of them cannot be sent this, and then nobody is.
         """
         self._framed.check(members)
         for member in self._write_through(members):
@@ -79,7 +79,7 @@ class Spread:
                 self._meet_full(member, link)
 
     def _write_through(self, members: Sequence[Member]) -> list[Member]:
-        """Write it to everybody who keeps up; return the others."""
+        """Write them to everybody who keeps up; return the others."""
         behind: list[Member] = []
         framed, way, frame, taken = self._framed, None, None, 0  # the way of whoever may have the same frame
         for member in members:
@@ -114,7 +114,7 @@ class Spread:
     async def wait(self) -> None:
         """Wait for those who are owed too much, for all of them at once; no checkpoint where there are none.
 
-        If cancelled, those for whom it still waited do not get it.
+        If cancelled, those for whom it still waited get nothing.
         """
         if self._full:
             async with open_tasks() as tasks:
@@ -132,45 +132,47 @@ class Spread:
 
 
 class _Framed:
-    """One message in the frames of whoever is to have it. Raises `Misuse` for one that cannot be sent.
+    """Messages in the frames of whoever is to have them. Raises `Misuse` for what cannot be sent.
 
     All that is known of ways of framing stands here.
     """
 
-    def __init__(self, message: str | bytes, kind: int | None) -> None:
-        self.message = message
+    def __init__(self, messages: Sequence[str | bytes], kind: int | None) -> None:
+        self._messages = messages
         self._kind = kind
-        self._opcode = kind_of(message) if kind is None else kind
-        self._payload = message if isinstance(message, bytes) else utf8(message)
+        self._payloads = [
+            (kind_of(message) if kind is None else kind, message if isinstance(message, bytes) else utf8(message))
+            for message in messages
+        ]
         self._frames: dict[Hashable, list[bytes]] = {}
-        self._contents: dict[Hashable, tuple[int, bytes]] = {}
+        self._contents: dict[Hashable, list[tuple[int, bytes]]] = {}
 
     def check(self, members: Iterable[Member]) -> None:
         """Raise `Misuse` where one of these links knows no messages of this kind."""
         if self._kind is not None:
             for member in members:
                 if member.link is not None:
-                    member.link.framer.check(self._kind, self.message)
+                    for message in self._messages:
+                        member.link.framer.check(self._kind, message)
 
     def frames_for(self, link: Link) -> list[bytes]:
-        """Return the frames; to be written by themselves, each, and in this order, and none made for others between."""
+        """Return the frames. Each item is to be written by itself, in order, before others are made for the link."""
         framer = link.framer
-        way = framer.way
-        if way is not None:
+        if (way := framer.way) is not None:
             if way not in self._frames:
-                self._frames[way] = framer.messages((self.message,), self._kind)
+                self._frames[way] = framer.messages(self._messages, self._kind)
             return self._frames[way]
-        way = framer.contents_way
-        if way is None or self._kind is not None:
-            return framer.messages((self.message,), self._kind)
+        if (way := framer.contents_way) is None or self._kind is not None:
+            return framer.messages(self._messages, self._kind)
         if way not in self._contents:
-            self._contents[way] = framer.contents(self._opcode, self._payload)
-        return [framer.frame(*self._contents[way])]
+            self._contents[way] = [framer.contents(opcode, payload) for opcode, payload in self._payloads]
+        return [b"".join([framer.frame(first, payload) for first, payload in self._contents[way]])]
 
     def post_to(self, link: Link) -> None:
-        """Put it into the link's queue, or write it, if that is empty."""
+        """Put them into the link's queue, or write them, if that is empty."""
         if link.framer.is_occupied:
-            link.post(self.message, self._kind)
+            for message in self._messages:
+                link.post(message, self._kind)
             return
         for frame in self.frames_for(link):
             link.writer.post(frame)

@@ -178,6 +178,11 @@ class Writer:
         return b"", False
 
     @property
+    def owed_size(self) -> int:
+        """Bytes that wait here, since the socket has not taken them."""
+        return self._queue_size + len(self._in_hand)
+
+    @property
     def is_full(self) -> bool:
         """Whether the queue has reached its bound, and there is hope that it will be written."""
         return self._queue_size >= self._options.owed_size and not self._last
