@@ -1,5 +1,6 @@
 """The examples, as a user runs them, and the README."""
 
+import json
 import re
 import sys
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import trio
 from websockets.sync.client import connect
 
 from tests.processes import program, run
-from trio_hub import RequestFailed, open_client
+from trio_hub import RequestFailed, open_client, open_link
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -100,6 +101,43 @@ async def test_the_chat_has_roles_mentions_direct_messages_and_presence():
         assert [(await ann.receive()).name for _ in range(2)] == ["removed", "audit"]
         assert (await bob.receive()).name == "removed"
         await server.wait_for_error("bob asked for post")
+
+
+async def test_a_message_queue_has_listeners_by_topic():
+    async with program(sys.executable, str(EXAMPLES / "message_queue.py")) as server:
+        url = await server.line()
+        async with open_link(url) as news, open_link(url) as both, open_link(url) as sender:
+            await news.send('{"listen": "news"}')
+            await both.send_all(['{"listen": "news"}', '{"listen": "sport"}'])
+            taken = {"news": 0, "sport": 0, "weather": 0}
+            while taken != {"news": 2, "sport": 1, "weather": 0}:  # until the server knows all who listen
+                for topic in taken:
+                    await sender.send(json.dumps({"topic": topic, "say": "hello"}))
+                    (answer,) = await sender.receive()
+                    taken[topic] = json.loads(answer)["taken"]
+            last = '{"topic": "news", "say": "bye"}'
+            await sender.send(last)
+            assert await sender.receive() == ['{"taken": 2}']
+            for link, topics in ((news, {"news"}), (both, {"news", "sport"})):
+                heard = []
+                while last not in heard:
+                    heard += await link.receive()
+                assert {json.loads(said)["topic"] for said in heard} == topics
+            await sender.send("no JSON at all")
+            await sender.send('{"topic": "sport", "say": 1}')
+            assert await sender.receive() == ['{"taken": 1}']
+
+
+async def test_a_distributed_queue_goes_on_while_a_server_is_away():
+    ended = await run(sys.executable, str(EXAMPLES / "distributed_queue.py"))
+    assert (ended.returncode, ended.stderr) == (0, b"")
+    assert ended.stdout.decode().splitlines() == [
+        "birch has news hello",
+        "ash has sport hello",
+        "cedar has weather hello",
+        "cedar has news birch is away",
+        "birch has news birch is back",
+    ]
 
 
 @asynccontextmanager

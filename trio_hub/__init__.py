@@ -7,6 +7,8 @@ Event                          what is said; everyone(), user(), topic(), claim(
                                must(), volatile(), latest(key), expires(seconds) how much it matters
 Hub, Editor, Connection        the parts, for those who build their own door
 Link, open_link, serve_links   one WebSocket, without a hub
+Dispatcher, Handlers           the same, event-driven
+open_pool                      many of them, by name and group
 Streams, open_streams          many messages at once on one
 HubOptions, LinkOptions ...    every limit and interval
 HubError and its children      every error, by who is to blame
@@ -29,6 +31,7 @@ from trio_hub.errors import (
     HubError,
     LinkLost,
     Misuse,
+    NoPlace,
     OutcomeUnknown,
     PeerFault,
     Refused,
@@ -40,22 +43,31 @@ from trio_hub.hub.editors import Edit, Editors, sensitive
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
 from trio_hub.hub.statistics import HubStatistics
+from trio_hub.link.dispatching import Dispatcher
+from trio_hub.link.handlers import Handlers, WholeMessage
 from trio_hub.link.heads import RequestHead
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
+from trio_hub.link.members import Member
 from trio_hub.link.opening import open_link
+from trio_hub.link.pool import Pool, PoolStatistics, open_pool
 from trio_hub.link.serving import serve_links
+from trio_hub.link.spreading import Sent
 from trio_hub.link.streams import Streams, open_streams
-from trio_hub.messages import CloseCode, CloseReason, Event, Kind
+from trio_hub.messages import CloseCode, CloseReason, Event, Kind, LinkStatus
 from trio_hub.options import (
     ClientOptions,
     CompressionOptions,
+    DispatchOptions,
     HubOptions,
     LinkOptions,
     OpeningOptions,
+    Order,
     OutboxOptions,
+    PoolOptions,
     StreamsOptions,
+    WhenFull,
 )
 from trio_hub.peer.client import Client, open_client
 from trio_hub.peer.connection import Connection
@@ -82,11 +94,14 @@ __all__ = [
     "Credentials",
     "Delivery",
     "Dialect",
+    "DispatchOptions",
+    "Dispatcher",
     "Edit",
     "Editor",
     "Editors",
     "Event",
     "Gap",
+    "Handlers",
     "Hub",
     "HubError",
     "HubOptions",
@@ -96,15 +111,22 @@ __all__ = [
     "Link",
     "LinkLost",
     "LinkOptions",
+    "LinkStatus",
     "Lost",
     "MayPublish",
     "MaySubscribe",
+    "Member",
     "MemoryTickets",
     "Misuse",
+    "NoPlace",
     "OpeningOptions",
+    "Order",
     "OutboxOptions",
     "OutcomeUnknown",
     "PeerFault",
+    "Pool",
+    "PoolOptions",
+    "PoolStatistics",
     "Position",
     "Presence",
     "PresenceOptions",
@@ -117,6 +139,7 @@ __all__ = [
     "RequestFailed",
     "RequestHead",
     "Router",
+    "Sent",
     "Server",
     "Session",
     "Sessions",
@@ -131,6 +154,8 @@ __all__ = [
     "TopicsOf",
     "Typing",
     "TypingOptions",
+    "WhenFull",
+    "WholeMessage",
     "__version__",
     "all_of",
     "any_of",
@@ -150,6 +175,7 @@ __all__ = [
     "nobody",
     "open_client",
     "open_link",
+    "open_pool",
     "open_streams",
     "open_unix_listener",
     "sensitive",

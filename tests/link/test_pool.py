@@ -154,9 +154,13 @@ async def test_groups_are_joined_and_left(autojump_clock):
         assert await pool.to_group("x", "2") == Sent()
         assert await pool.to_group("y", "3") == Sent(1)
         assert await here.heard() == {"a": ["1", "3"]}
-        for change in (pool.join, pool.leave):
-            with pytest.raises(Misuse, match="'b'"):
-                change("b", "x")
+        pool.join(here.links["a"], "x")
+        assert await pool.to_group("x", "4") == Sent(1)
+        pool.cast_out("a")
+        for who in ("b", here.links["a"]):
+            for change in (pool.join, pool.leave):
+                with pytest.raises(Misuse, match="not in this pool"):
+                    change(who, "x")
 
 
 async def test_cancelled_before_it_begins_it_is_sent_to_nobody(autojump_clock):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import trio
 
 from trio_hub.errors import Misuse, NoPlace
+from trio_hub.link.link import Link
 from trio_hub.link.members import Member
 from trio_hub.link.spreading import Sent, Spread
 from trio_hub.messages import CloseReason
@@ -24,6 +25,7 @@ class Crowd:
         self._when_full = when_full
         self._members: dict[str, Member] = {}
         self._groups: dict[str, dict[str, Member]] = {}
+        self._whose: dict[Link, Member] = {}
         self.taken = 0
         self.dropped = 0
         self.ended = 0
@@ -43,23 +45,32 @@ class Crowd:
         """Return the members of a group, in the order in which they joined it; nobody where there is no such group."""
         return list(self._groups.get(name, {}).values())
 
-    def join(self, name: str, *groups: str) -> None:
-        """Have a member belong to these groups, too. Raises `Misuse` where nobody has that name."""
-        member = self._known(name)
+    def member_of(self, link: Link) -> Member | None:
+        """Return whose link that is, or was, until its handlers are done; None for a link that is not in the pool."""
+        return self._whose.get(link)
+
+    def join(self, who: Link | str, *groups: str) -> None:
+        """Have a member, by its link or its name, belong to these groups, too. Raises `Misuse` where there is none."""
+        member = self._present(who)
         member.groups |= {*groups}
         for group in groups:
-            self._groups.setdefault(group, {})[name] = member
+            self._groups.setdefault(group, {})[member.name] = member
 
-    def leave(self, name: str, *groups: str) -> None:
-        """Have a member belong to these groups no longer. Raises `Misuse` where nobody has that name."""
-        member = self._known(name)
+    def leave(self, who: Link | str, *groups: str) -> None:
+        """Have a member belong to these groups no longer. Raises `Misuse` where there is no such member."""
+        member = self._present(who)
         member.groups -= {*groups}
-        self._forget_in(groups, name)
+        self._forget_in(groups, member.name)
 
-    def _known(self, name: str) -> Member:
-        if name not in self._members:
-            raise Misuse(f"nobody in this pool has the name {name!r}")
-        return self._members[name]
+    def _find(self, who: Link | str) -> Member | None:
+        member = self._members.get(who) if isinstance(who, str) else self._whose.get(who)
+        return member if member is not None and member.left is None else None
+
+    def _present(self, who: Link | str) -> Member:
+        member = self._find(who)
+        if member is None:
+            raise Misuse(f"not in this pool: {who!r}")
+        return member
 
     def admit(self, name: str | None, groups: str | Iterable[str], *, is_client: bool) -> Member:
         """Return a new member; of a random name, if none is said. Raises `NoPlace`. For the pool."""

@@ -8,7 +8,7 @@ import trio
 
 from trio_hub.errors import Closed
 from trio_hub.link.link import Link
-from trio_hub.messages import CloseReason
+from trio_hub.messages import CloseReason, LinkStatus
 
 __all__ = ["Member"]
 
@@ -37,14 +37,19 @@ class Member:
         return f"<member {self.name!r} of a pool>"
 
     async def wait_linked(self) -> Link:
-        """Wait until there is a link, and return it. Raises `Closed` where there will not be one."""
+        """Wait until there is a link that runs, and return it. Raises `Closed` where there will not be one."""
         await trio.lowlevel.checkpoint()
-        while self.link is None and self.left is None:
+        while self.left is None:
+            if self.link is not None and self.link.status is not LinkStatus.CONNECTING:
+                return self.link
             await self._changed.park()
-        if self.link is None:
-            assert self.left is not None
-            raise Closed(f"{self.name!r} has left the pool: {self.left}", self.left)
-        return self.link
+        raise Closed(f"{self.name!r} has left the pool: {self.left}", self.left)
+
+    async def wait_lost(self) -> None:
+        """Wait until there is no link, for the moment or for good."""
+        await trio.lowlevel.checkpoint()
+        while self.link is not None:
+            await self._changed.park()
 
     def take(self, link: Link | None) -> None:
         """Note the link there is; for the pool."""
@@ -52,12 +57,16 @@ class Member:
         if link is not None:
             self.way = link.framer.way
             link.writer.draw_from(_nothing)  # its door is open to whoever finds it idle
+        self.stir()
+
+    def stir(self) -> None:
+        """Have those who wait for it look again; for the pool."""
         self._changed.unpark_all()
 
     def leave(self, why: CloseReason) -> None:
         """Note that it belongs to the pool no longer; for the pool."""
         self.left = self.left or why
-        self._changed.unpark_all()
+        self.stir()
 
 
 def _nothing(size: int) -> tuple[bytes, bool]:

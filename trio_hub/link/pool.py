@@ -75,7 +75,6 @@ class Pool(Crowd, HandlerSets):
         self._on_failure = on_failure
         self._heart = Heart(options.link)
         tasks.start_soon(self._heart.run)
-        self._whose: dict[Link, Member] = {}
         self._redials: dict[Member, Redial] = {}
         self._lives: dict[Member, trio.CancelScope] = {}
         self._ended = trio.lowlevel.ParkingLot()
@@ -148,8 +147,8 @@ class Pool(Crowd, HandlerSets):
         Its name and its place are free at once; it is sent nothing more, and not dialled again. Its link is ended with
         `close`, if that is said; or else it goes on, and its messages go to the pool's handlers, until it ends.
         """
-        member = self._members.get(who) if isinstance(who, str) else self._whose.get(who)
-        if member is None or member.left is not None:
+        member = self._find(who)
+        if member is None:
             return False
         self.discard(member, close or CloseReason(CloseCode.NORMAL, "cast out"))
         self._stop_dialling(member)
@@ -158,10 +157,6 @@ class Pool(Crowd, HandlerSets):
         if link is not None and close is not None:
             link.end(close)
         return True
-
-    def member_of(self, link: Link) -> Member | None:
-        """Return whose link that is, or was, until its handlers are done; None for a link that is not in the pool."""
-        return self._whose.get(link)
 
     async def wait(self) -> None:
         """Wait until the pool is empty, and the handlers of all links that were in it are done."""
@@ -238,6 +233,7 @@ class Pool(Crowd, HandlerSets):
         link.watch_status(partial(self._note_status, member, link))
 
     def _note_status(self, member: Member, link: Link, previous: LinkStatus, new: LinkStatus) -> None:
+        member.stir()
         if new is LinkStatus.CLOSED and member.link is link:
             member.take(None)
             if member not in self._redials:
