@@ -252,7 +252,7 @@ class PoolOptions:
     """How a pool of links is kept, and how its members are dialled again."""
 
     size: int = attrs.field(default=10_000, validator=_positive)
-    """Members; one more is refused. A message to them all takes 30 ms, in which nothing else happens."""
+    """Members; one more is refused. A message to them all takes some 60 ms, in which nothing else happens."""
     when_full: WhenFull = WhenFull.DROP
     """Unless said otherwise where something is sent. A slow peer should hurt nobody else."""
     retries: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(0)))

@@ -885,3 +885,40 @@ async def test_messages_are_whole_for_plain_handlers_of_a_pool(autojump_clock):
         await (await here.add("a")).send("x")
         await wait_all_tasks_blocked()
     assert got == [WholeMessage]
+
+
+@pytest.mark.parametrize("dialect", ["sealed", "webson with streams"])
+async def test_links_that_share_no_frames_are_told_in_order_all_the_same(dialect):
+    if dialect == "sealed":
+        pytest.importorskip("cryptography")
+        options = LinkOptions(dialect=Dialect.sealed(b"k" * 32))
+    else:
+        options = LinkOptions(dialect=Dialect.webson(streams=10))
+    said = [f"{n}" for n in range(20)]
+    hear, heard = trio.open_memory_channel[str](1000)
+    async with (
+        trio.open_nursery() as tasks,
+        open_pool(PoolOptions(link=options)) as servers,
+        open_pool(PoolOptions(link=options)) as clients,
+    ):
+
+        async def keep(link: Link) -> None:
+            await servers.keep(link)
+
+        for pool in (clients, servers):
+            pool.on_message()(lambda message, link: hear.send_nowait(message.data))
+        (listener,) = await tasks.start(partial(serve_links, keep, options=options))
+        url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with trio.fail_after(20):
+            for _ in range(3):
+                await clients.dial(url).wait_linked()
+            while servers.statistics().linked < 3:  # noqa: ASYNC110 - they come over real sockets
+                await trio.sleep(0.01)
+            for pool in (servers, clients):
+                for each in said:
+                    assert await pool.to_all(each) == Sent(3)
+                came = [await heard.receive() for _ in range(3 * len(said))]
+                assert sorted(came) == sorted(said * 3)
+                assert list(dict.fromkeys(came)) == said
+        await clients.close()
+        tasks.cancel_scope.cancel()

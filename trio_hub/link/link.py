@@ -403,6 +403,7 @@ class Link(Watched):
         """
         async with open_tasks() as tasks:
             self.writer.run_in(tasks)
+            self.writer.flush()  # a sealed link's proof, say, for which its server waits
             self.become(LinkStatus.READY)
             try:
                 yield self
