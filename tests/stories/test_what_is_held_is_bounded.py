@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import trio
 
-from trio_hub import Editor, Event, Gap, HubOptions, OutboxOptions, Reach, Session, everyone, topic, user
+from trio_hub import Editor, Event, Gap, HubOptions, OutboxOptions, Reach, Refused, Session, everyone, topic, user
 from trio_hub.testing import open_world
 from trio_hub.wire.bodies import Body
 
@@ -218,21 +218,37 @@ async def test_no_more_are_let_in_than_there_are_places(autojump_clock):
         return Session("ann")
 
     options = HubOptions(connections=2)
-    codes = []
+    statuses = []
     async with open_world(options=options, authenticate=authenticate) as world, trio.open_nursery() as tasks:
 
         async def come():
-            async with world.open_link() as link:
-                async for _ in link:
-                    pass
-                codes.append((link.closed.code, link.closed.reason))
+            try:
+                async with world.open_link() as link:
+                    async for _ in link:
+                        pass
+            except Refused as refused:
+                statuses.append(refused.status)
 
         for _ in range(5):
             tasks.start_soon(come)
         await trio.sleep(3)
         assert world.server.hub.statistics().index.connections == 2
-        assert codes == [(1013, '{"retry_after": 5}')] * 3
+        assert statuses == [503] * 3
         tasks.cancel_scope.cancel()
+
+
+async def test_who_asks_for_anothers_connection_gets_no_place_by_that(autojump_clock):
+    async def authenticate(credentials):
+        return Session(credentials.token)
+
+    options = HubOptions(connections=1)
+    async with open_world(options=options, authenticate=authenticate) as world, world.open_client(token="ann"):
+        (of_ann,) = world.server.hub.connections()
+        resource = f"/ws?connection_id={of_ann.id}&sequence_number=1"
+        async with world.open_link(resource, headers={"Authorization": "Bearer bob"}) as link:
+            assert [message async for message in link] == []
+            assert (link.closed.code, link.closed.reason) == (1013, '{"retry_after": 5}')
+        assert world.server.hub.connections() == [of_ann]
 
 
 @pytest.mark.parametrize(
