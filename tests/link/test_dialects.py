@@ -10,14 +10,23 @@ import trio
 
 from trio_hub.dialect import STANDARD, Dialect
 from trio_hub.errors import LinkLost
+from trio_hub.link.agreeing import Asking
 from trio_hub.link.link import Link
 from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Kind
-from trio_hub.options import CompressionOptions, LinkOptions
+from trio_hub.options import CompressionOptions, LinkOptions, OpeningOptions
+from trio_hub.testing.listener import CableListener
 
 KEY = bytes(range(32))
+UPGRADE = {
+    "Host": "here",
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAECAwQFBgcICQoLDA0ODw==",
+}
 MASK = "bytes length is times 4!"
 MIXES = {
     "standard": STANDARD,
@@ -137,3 +146,29 @@ async def test_ends_that_do_not_agree_have_no_link(ours, theirs):
         async with linked(options_for(ours), serve, theirs=options_for(theirs)):
             raise AssertionError("there is a link")
     assert theirs.secret is None or not served
+
+
+# -- a server waits for its client
+
+
+async def test_whoever_does_not_prove_the_key_has_no_link(autojump_clock):
+    """Over a stream that cannot be written at once, too."""
+    listener, served = CableListener(), []
+
+    async def serve(link: Link) -> None:
+        served.append(link)
+
+    async with open_tasks() as tasks:
+        options = options_for(Dialect.sealed(KEY))
+        await tasks.start(partial(serve_links, serve, listeners=[listener], options=options))
+        stream = listener.dial()
+        asking = Asking(options.dialect)
+        lines = [f"{name}: {value}" for name, value in {**UPGRADE, **asking.headers}.items()]
+        await stream.send_all("\r\n".join(["GET / HTTP/1.1", *lines, "", ""]).encode())
+        begun = trio.current_time()
+        with trio.fail_after(60):
+            said = b"".join([data async for data in stream])
+        assert said.startswith(b"HTTP/1.1 101")
+        assert trio.current_time() - begun == pytest.approx(OpeningOptions().deadline + options.close_timeout, abs=1)
+        assert not served
+        tasks.cancel_scope.cancel()

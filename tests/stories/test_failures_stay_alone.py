@@ -89,7 +89,7 @@ async def test_a_window_that_closes_while_an_event_is_offered_fails_nobody(autoj
         editor = Editor(key=time_passes, edit=lambda event, key: event)
         published = await server.publish(Event("e"), to=everyone(), editors=[editor], wait_for=Reach.OFFERED)
         assert lost.has_ended
-        assert published.offered == 1
+        assert published.offered in (1, 2), "who of them comes first is not said"
         assert (await ann.receive()).name == "e"
         assert server.hub.statistics().restarts == 0
 

@@ -17,6 +17,7 @@ from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
 from trio_hub.link.opening import accept_link
 from trio_hub.link.tasks import open_tasks
+from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
 
 __all__ = ["VerifyRequest", "hear_out", "say_no", "serve_links"]
@@ -58,28 +59,26 @@ async def serve_links(
     heart = Heart(link_options)
 
     async def serve_one(stream: trio.abc.Stream) -> None:
-        link, is_open = None, False
-        with trio.move_on_after(opening_options.deadline):
+        link = None
+        with trio.move_on_after(opening_options.deadline) as opening:
             try:
                 head = await read_head(stream, opening_options)
                 await _verify(verify, head)
                 agreed = next((ours for ours in subprotocols if ours in head.subprotocols), None)
                 link = accept_link(stream, head, subprotocol=agreed, headers=headers, options=link_options)
                 link.request = head
-                link.writer.flush()
-                await link.settle()
-                is_open = True
             except HTTPFault as fault:
                 await say_no(stream, fault)
-            except (LinkLost, PeerFault) as error:
-                log.debug("no link came of it: %s", error)
-        if link is None or not is_open:
+            except LinkLost as lost:
+                log.debug("no link came of it: %s", lost)
+        if link is None:
             await trio.aclose_forcefully(stream)
             return
         heart.watch(link)
         try:
             async with link.running():
-                await handler(link)
+                if await _settle(link, opening.deadline):
+                    await handler(link)
         except (LinkLost, PeerFault) as error:  # the peer's doing, or the world's; the handler need not care
             log.debug("link ended: %s", error)
         finally:
@@ -91,6 +90,15 @@ async def serve_links(
         for listener in open_now:
             tasks.start_soon(accept_from, listener, serve_one, tasks)
         task_status.started(open_now)
+
+
+async def _settle(link: Link, deadline: float) -> bool:
+    """Wait until the dialect lets a server speak; a client that does not say what it must is sent away."""
+    with trio.move_on_at(deadline) as waiting:
+        await link.settle()
+    if waiting.cancelled_caught:
+        link.end(CloseReason(CloseCode.POLICY, "the key was not proved in time"))
+    return not waiting.cancelled_caught
 
 
 async def _verify(verify: VerifyRequest | None, head: RequestHead) -> None:
