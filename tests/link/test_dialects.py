@@ -11,12 +11,14 @@ import trio
 from trio_hub.dialect import STANDARD, Dialect
 from trio_hub.errors import LinkLost
 from trio_hub.link.agreeing import Asking
+from trio_hub.link.dispatching import Dispatcher
+from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
 from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Kind
-from trio_hub.options import CompressionOptions, LinkOptions, OpeningOptions
+from trio_hub.options import CompressionOptions, DispatchOptions, LinkOptions, OpeningOptions, Order
 from trio_hub.testing.listener import CableListener
 
 KEY = bytes(range(32))
@@ -114,6 +116,29 @@ async def test_messages_are_had_and_sent_in_pieces(dialect, compressed):
             await link.send(b"urgent", kind)
             message = await anext(messages)
             assert (message.kind, await message.read()) == (kind, b"urgent")
+
+
+@pytest.mark.parametrize("order", Order, ids=lambda order: order.value)
+@pytest.mark.parametrize(("dialect", "compressed"), BOTH)
+async def test_messages_are_handed_to_handlers(dialect, compressed, order):
+    async def serve(link: Link) -> None:
+        dispatcher = Dispatcher(link, options=DispatchOptions(order=order))
+
+        @dispatcher.on_message()
+        async def echo_it(message: Incoming, link: Link) -> None:
+            await link.send_stream(message.kind, message)
+
+        assert (await dispatcher.run()).code == 1000
+
+    async with linked(options_for(dialect, compressed), serve) as link, open_tasks() as tasks:
+        tasks.start_soon(link.send_stream, Kind.BINARY, [b"z" * 50_000] * 20)
+        for message in CLIENT_SENDS:
+            await link.send(message)
+        echoed = [await anext(link) for _ in range(len(CLIENT_SENDS) + 1)]
+        said = [b"z" * 1_000_000, *CLIENT_SENDS]
+        if order is Order.IN_ORDER and not dialect.streams:
+            assert [message for message in echoed if message != said[0]] == CLIENT_SENDS
+        assert sorted(map(repr, echoed)) == sorted(map(repr, said))
 
 
 @pytest.mark.parametrize(("dialect", "compressed"), BOTH)

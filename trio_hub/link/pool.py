@@ -24,7 +24,7 @@ from trio_hub.link.handlers import HandlerSets
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.members import Member
-from trio_hub.link.opening import Address, OpenStream, connect, dial
+from trio_hub.link.opening import Address, OpenStream, VerifyAnswer, connect, dial
 from trio_hub.link.redial import Redial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, LinkStatus
@@ -117,6 +117,7 @@ class Pool(Crowd, HandlerSets):
         groups: str | Iterable[str] = (),
         subprotocols: Sequence[str] = (),
         headers: Mapping[str, str] | None = None,
+        verify: VerifyAnswer | None = None,
         ssl_context: ssl.SSLContext | None = None,
         open_stream: OpenStream | None = None,
     ) -> Member:
@@ -133,6 +134,7 @@ class Pool(Crowd, HandlerSets):
             address,
             subprotocols=subprotocols,
             headers=headers,
+            verify=verify,
             open_stream=open_stream or partial(connect, ssl_context=ssl_context),
             options=self._options.link,
             opening=self._options.opening,
