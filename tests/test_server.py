@@ -14,9 +14,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_hub.app.auth import known_tokens
 from trio_hub.errors import LinkLost, Misuse, Refused
+from trio_hub.link.dialing import open_link
 from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
-from trio_hub.link.opening import open_link, request_link
+from trio_hub.link.opening import request_link
 from trio_hub.messages import Event
 from trio_hub.options import HubOptions, LinkOptions, OpeningOptions
 from trio_hub.server import Server

@@ -43,6 +43,7 @@ from trio_hub.hub.editors import Edit, Editors, sensitive
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
 from trio_hub.hub.statistics import HubStatistics
+from trio_hub.link.dialing import open_link
 from trio_hub.link.dispatching import Dispatcher
 from trio_hub.link.handlers import Handlers, WholeMessage
 from trio_hub.link.heads import RequestHead
@@ -50,7 +51,6 @@ from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
 from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.members import Member
-from trio_hub.link.opening import open_link
 from trio_hub.link.pool import Pool, PoolStatistics, open_pool
 from trio_hub.link.serving import serve_links
 from trio_hub.link.spreading import Sent

@@ -11,10 +11,10 @@ import trio
 from trio_hub.dialect import STANDARD, Dialect
 from trio_hub.errors import LinkLost
 from trio_hub.link.agreeing import Asking
+from trio_hub.link.dialing import open_link
 from trio_hub.link.dispatching import Dispatcher
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
-from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Kind

@@ -14,8 +14,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 
 from trio_hub.errors import LinkLost, Refused
+from trio_hub.link.dialing import Address, connect, open_link
 from trio_hub.link.link import Link
-from trio_hub.link.opening import Address, connect, open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.messages import CloseReason
 from trio_hub.options import CompressionOptions, LinkOptions

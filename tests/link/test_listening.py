@@ -14,9 +14,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_hub.errors import LinkLost, Misuse
+from trio_hub.link.dialing import open_link
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners, open_unix_listener
-from trio_hub.link.opening import open_link, request_link
+from trio_hub.link.opening import request_link
 from trio_hub.link.serving import serve_links
 from trio_hub.testing import Cable, CableListener
 

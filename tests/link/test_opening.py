@@ -14,9 +14,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.link.pairs import FIN, TEXT, spoken
 from trio_hub.errors import LinkLost, Misuse, Refused
+from trio_hub.link.dialing import Address, connect, dial, open_link
 from trio_hub.link.heads import HTTPFault, check_upgrade, read_head
 from trio_hub.link.link import Link
-from trio_hub.link.opening import Address, accept_link, connect, dial, open_link, request_link
+from trio_hub.link.opening import accept_link, request_link
 from trio_hub.link.serving import serve_links
 from trio_hub.options import CompressionOptions, LinkOptions, OpeningOptions
 from trio_hub.testing import Cable, CableListener, ScriptedServer, upgrade_response

@@ -14,9 +14,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.link.pairs import BINARY, FIN, RawPeer, tcp_pair
 from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
+from trio_hub.link.dialing import open_link
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
-from trio_hub.link.opening import open_link
 from trio_hub.link.serving import serve_links
 from trio_hub.link.streams import SUBPROTOCOL, Streams, open_streams
 from trio_hub.link.tasks import open_tasks

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import trio
 
-from trio_hub.link.opening import Address, connect
+from trio_hub.link.dialing import Address, connect
 
 __all__ = ["Road", "Spoil"]
 

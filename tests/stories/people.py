@@ -11,8 +11,8 @@ import attrs
 import trio
 
 from trio_hub.errors import Gap, HubError, OutcomeUnknown, RequestFailed
+from trio_hub.link.dialing import Address, dial
 from trio_hub.link.heart import Heart
-from trio_hub.link.opening import Address, dial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import HELLO, Event, Reply, Request
 from trio_hub.options import ClientOptions, LinkOptions, OpeningOptions

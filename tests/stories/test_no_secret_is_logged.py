@@ -29,8 +29,8 @@ from trio_hub import (
     first_of,
     known_tokens,
 )
+from trio_hub.link.dialing import Address
 from trio_hub.link.heads import read_head
-from trio_hub.link.opening import Address
 from trio_hub.testing import Cable, open_world
 
 TOKEN, COOKIE, PASSWORD, KEY = "token-5up3r", "cookie-5ecr3t", "password-0pen", "key-5esame"

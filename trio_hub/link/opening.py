@@ -10,17 +10,11 @@ A server has read and checked the head before it decides anything (`heads`): the
 
 from __future__ import annotations
 
-import base64
 import re
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from inspect import isawaitable
 from typing import cast
-from urllib.parse import unquote, urlencode, urlsplit
 
-import attrs
 import h11
 import trio
 import trio_websocket
@@ -29,14 +23,16 @@ from trio_hub.dialect import STANDARD
 from trio_hub.errors import LinkLost, Misuse, PeerFault, Refused
 from trio_hub.link.agreeing import Agreed, Asking, accept_digest, agree
 from trio_hub.link.heads import RequestHead, check_upgrade
-from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
 from trio_hub.wire.deflate import OFFER, OFFER_OF_WEBSON, Parameters, agreed_in, answer_to
 
-__all__ = ["Address", "OpenStream", "accept_link", "connect", "dial", "open_link", "request_link"]
+__all__ = ["VerifyAnswer", "accept_link", "request_link"]
+
+VerifyAnswer = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
+"""Says whether a server's headers (names in lower case) are what its client wants."""
 
 _HEAD_END = b"\r\n\r\n"
 _SWITCHING = b"HTTP/1.1 101"
@@ -254,164 +250,3 @@ async def _refusal(stream: trio.abc.Stream, begun: bytes, opening: OpeningOption
     text = body[:200].decode(errors="replace").strip()
     reason = f"HTTP {response.status_code} {text}".rstrip()
     return Refused(CloseReason(CloseCode.ABNORMAL, reason), response.status_code, headers, body)
-
-
-# -- the caller's side, by URL -----------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Address:
-    """Where a WebSocket URL leads. `authorization` is the Basic header of credentials in the URL."""
-
-    host: str
-    port: int
-    tls: bool
-    resource: str = attrs.field(repr=lambda resource: repr(resource.partition("?")[0]))  # tickets stand in queries
-    authorization: str | None = attrs.field(default=None, repr=False)
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Return the parts of a ``ws://`` or ``wss://`` URL. Raises `Misuse` for anything else."""
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as error:
-            raise Misuse(f"not a URL: {error}") from error
-        if parts.scheme not in ("ws", "wss") or not parts.hostname:
-            raise Misuse("a WebSocket URL begins with ws:// or wss:// and a host")
-        if not url.isascii() or not url.isprintable() or " " in url:
-            raise Misuse("a URL is printable ASCII without spaces; quote what is not")
-        tls = parts.scheme == "wss"
-        resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        authorization = None
-        if parts.username is not None:
-            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-            authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
-        return cls(parts.hostname, port or (443 if tls else 80), tls, resource, authorization)
-
-    def with_query(self, members: Mapping[str, str]) -> Address:
-        """Return the same address with these members added to its query."""
-        if not members:
-            return self
-        separator = "&" if "?" in self.resource else "?"
-        return attrs.evolve(self, resource=f"{self.resource}{separator}{urlencode(members)}")
-
-    @property
-    def host_header(self) -> str:
-        """What the ``Host`` header says."""
-        return self._host if self.port == (443 if self.tls else 80) else self.authority
-
-    @property
-    def authority(self) -> str:
-        """The host with its port, whatever that is."""
-        return f"{self._host}:{self.port}"
-
-    @property
-    def _host(self) -> str:
-        return f"[{self.host}]" if ":" in self.host else self.host
-
-
-VerifyAnswer = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
-"""Says whether a server's headers (names in lower case) are what its client wants."""
-
-OpenStream = Callable[[Address], Awaitable[trio.abc.Stream]]
-
-
-async def connect(address: Address, ssl_context: ssl.SSLContext | None = None) -> trio.abc.Stream:
-    """Open the stream to `address`, with TLS where it asks for it.
-
-    Raises `LinkLost` when nobody answers there or the certificate is not good.
-    """
-    try:
-        stream = await trio.open_tcp_stream(address.host, address.port)
-    except (OSError, UnicodeError) as error:  # the latter from names that cannot be looked up
-        raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"cannot connect: {error}")) from error
-    if not address.tls:
-        return stream
-    context = ssl_context or ssl.create_default_context()
-    secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
-    try:
-        await secure.do_handshake()
-    except trio.BrokenResourceError as error:
-        await trio.aclose_forcefully(secure)
-        raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no TLS: {error.__cause__ or error}")) from error
-    except BaseException:
-        await trio.aclose_forcefully(secure)
-        raise
-    return secure
-
-
-@asynccontextmanager
-async def open_link(
-    url: str,
-    *,
-    subprotocols: Sequence[str] = (),
-    headers: Mapping[str, str] | None = None,
-    verify: VerifyAnswer | None = None,
-    ssl_context: ssl.SSLContext | None = None,
-    options: LinkOptions | None = None,
-    opening: OpeningOptions | None = None,
-) -> AsyncIterator[Link]:
-    """Open a WebSocket to `url` for the length of the block, with a heart and a writer of its own.
-
-    Credentials in the URL (``ws://user:password@host/``) are sent as Basic authorization. `verify` is asked whether the
-    headers of the server's answer will do.
-
-    Leaving the block closes the link: 1000, or 1011 after an exception. Raises `Refused` where the server says no,
-    and `LinkLost` where it cannot be reached within the opening's deadline.
-    """
-    options, opening = options or LinkOptions(), opening or OpeningOptions()
-    link = await dial(
-        Address.parse(url),
-        subprotocols=subprotocols,
-        headers=headers,
-        verify=verify,
-        open_stream=partial(connect, ssl_context=ssl_context),
-        options=options,
-        opening=opening,
-    )
-    heart = Heart(options)
-    heart.watch(link)
-    async with open_tasks() as tasks:
-        tasks.start_soon(heart.run)
-        async with link.running():
-            yield link
-        tasks.cancel_scope.cancel()
-
-
-async def dial(
-    address: Address,
-    *,
-    subprotocols: Sequence[str] = (),
-    headers: Mapping[str, str] | None = None,
-    verify: VerifyAnswer | None = None,
-    open_stream: OpenStream,
-    options: LinkOptions,
-    opening: OpeningOptions,
-) -> Link:
-    """Connect and upgrade within the opening's deadline. Raises as `open_link` does; leaves nothing open behind.
-
-    `open_stream` is how a stream to an address comes about: `connect`, unless a test has another world. It raises
-    `LinkLost` or `OSError` where none does.
-    """
-    all_headers = {**({"Authorization": address.authorization} if address.authorization else {}), **(headers or {})}
-    with trio.move_on_after(opening.deadline):
-        try:
-            stream = await open_stream(address)
-        except OSError as error:
-            raise LinkLost(CloseReason(CloseCode.ABNORMAL, str(error) or type(error).__name__)) from error
-        try:
-            return await request_link(
-                stream,
-                host=address.authority if options.dialect.is_webson else address.host_header,
-                resource=address.resource,
-                subprotocols=subprotocols,
-                headers=all_headers,
-                verify=verify,
-                options=options,
-                opening=opening,
-            )
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-    raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no answer within {opening.deadline:g} s"))

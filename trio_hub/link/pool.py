@@ -19,12 +19,13 @@ import trio
 
 from trio_hub.errors import Closed, Misuse
 from trio_hub.link.crowd import Crowd
+from trio_hub.link.dialing import Address, OpenStream, connect, dial
 from trio_hub.link.dispatching import Dispatcher, KeyOf, OnFailure
 from trio_hub.link.handlers import HandlerSets
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.members import Member
-from trio_hub.link.opening import Address, OpenStream, VerifyAnswer, connect, dial
+from trio_hub.link.opening import VerifyAnswer
 from trio_hub.link.redial import Redial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, LinkStatus

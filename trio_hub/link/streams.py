@@ -16,9 +16,9 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 import trio
 
 from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
+from trio_hub.link.dialing import open_link
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
-from trio_hub.link.opening import open_link
 from trio_hub.link.sources import Source, encoded, pieces_of
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, Kind

@@ -18,7 +18,7 @@ import trio
 
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, HubError, Misuse, OutcomeUnknown, RequestFailed
-from trio_hub.link.opening import Address, OpenStream, connect
+from trio_hub.link.dialing import Address, OpenStream, connect
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
 from trio_hub.options import ClientOptions

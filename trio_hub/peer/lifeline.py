@@ -10,9 +10,9 @@ import trio
 
 from trio_hub.errors import Closed, HubError, LinkLost, PeerFault, Refused
 from trio_hub.link.backoff import Backoff, comes_back
+from trio_hub.link.dialing import Address, OpenStream, dial
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
-from trio_hub.link.opening import Address, OpenStream, dial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import ClientOptions

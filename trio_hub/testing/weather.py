@@ -9,7 +9,7 @@ from typing import Final, NoReturn
 import trio
 
 from trio_hub.errors import LinkLost, Misuse
-from trio_hub.link.opening import Address
+from trio_hub.link.dialing import Address
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.testing.cable import Cable, Direction
 

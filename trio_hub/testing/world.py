@@ -9,9 +9,10 @@ from typing import Any
 import trio
 
 from trio_hub.app.topics import anybody
+from trio_hub.link.dialing import Address
 from trio_hub.link.link import Link
 from trio_hub.link.listening import guard
-from trio_hub.link.opening import Address, request_link
+from trio_hub.link.opening import request_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.options import ClientOptions, LinkOptions
 from trio_hub.peer.client import Client, Token
