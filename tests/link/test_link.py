@@ -28,6 +28,7 @@ from tests.link.pairs import (
     spoken,
     tcp_pair,
 )
+from trio_hub.dialect import STANDARD, Dialect
 from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
@@ -47,6 +48,65 @@ async def test_text_and_binary_arrive_in_both_directions(autojump_clock):
             await sender.send(b"\x00\xff")
             await sender.send("")
             assert await receive(receiver, 3) == ["grüße", b"\x00\xff", ""]
+
+
+async def test_pongs_that_were_asked_for_are_not_too_many(autojump_clock):
+    async with link_and_peer(client=True) as (link, peer), open_tasks() as tasks:
+        tasks.start_soon(anext, link, None)
+        for _ in range(500):
+            tasks.start_soon(link.ping)
+            ping = await peer.hear()
+            assert isinstance(ping, Ping)
+            await peer.say(FIN | PONG, ping.payload)
+        assert link.closed is None
+        for _ in range(500):
+            await peer.say(FIN | PONG, b"unasked")
+        with pytest.raises(LinkLost, match="too many control frames"):
+            await link.send("one more")
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_ping_tells_how_long_it_took(autojump_clock):
+    async with link_and_peer(client=True) as (link, peer), open_tasks() as tasks:
+        tasks.start_soon(link.receive)
+        took = []
+
+        async def ask():
+            took.append(await link.ping())
+
+        tasks.start_soon(ask)
+        ping = await peer.hear()
+        await trio.sleep(0.25)
+        await peer.say(FIN | PONG, b"another")
+        await peer.say(FIN | PONG, ping.payload)
+        await trio.testing.wait_all_tasks_blocked()
+        assert took == [pytest.approx(0.25)]
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("dialect", [Dialect.webson(), STANDARD], ids=["webson", "standard"])
+async def test_only_webson_answers_pings_without_their_payload(dialect, autojump_clock):
+    async with link_and_peer(client=True, options=LinkOptions(dialect=dialect)) as (link, peer), open_tasks() as tasks:
+        tasks.start_soon(link.receive)
+        with trio.move_on_after(1) as waiting:
+            tasks.start_soon(peer.say, FIN | PONG, b"")
+            await link.ping()
+        assert waiting.cancelled_caught is dialect.is_standard
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_ping_of_a_link_that_ends_is_lost(autojump_clock):
+    async with link_and_peer(client=True) as (link, peer), open_tasks() as tasks:
+
+        async def ask():
+            with pytest.raises(LinkLost):
+                await link.ping()
+
+        tasks.start_soon(ask)
+        await peer.hear()
+        await peer.stream.aclose()
+        with pytest.raises(LinkLost):
+            await link.receive()
 
 
 async def test_text_and_binary_arrive_over_real_sockets():

@@ -183,7 +183,7 @@ def test_the_first_opcode_of_a_message_is_its_kind():
         (numbered(TEXT, 0), "without its number"),
         (spoken(TEXT | 0x20, b"\x00"), "without its number"),
         (numbered(CONT, 1), "continuation of nothing"),
-        (b"".join([numbered(TEXT, number) for number in range(1, 6)]), "more than 3 streams"),
+        (b"".join([numbered(TEXT, number) for number in range(1, 1027)]), "more than 1024 streams"),
         (bytes((TEXT | 0x20, 127)) + (MAX + 1).to_bytes(8), "frame is larger"),
     ],
 )

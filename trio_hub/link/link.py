@@ -231,22 +231,29 @@ class Link(Watched):
         """Answer control frames. Each ping has its pong: the last alone would do (RFC 6455 section 5.5.3), but a peer
         may wait for one by its payload.
         """
+        unasked = [item for item in controls if not (isinstance(item, Pong) and self._note_pong(item.payload))]
         if self._control_frames is None:
             self._control_frames = Bucket(self.options.control_frames)
-        if not self._control_frames.take(len(controls), trio.current_time()):
+        if unasked and not self._control_frames.take(len(unasked), trio.current_time()):
             self.end(CloseReason(CloseCode.POLICY, "too many control frames"))
             return
-        for item in controls:
-            if isinstance(item, Pong):
-                answered = self._pings.get(item.payload)
-                if answered is not None:
-                    answered.set()
-            elif isinstance(item, Ping) and not self.writer.is_full:  # who reads nothing gets no pongs either
+        for item in unasked:
+            if isinstance(item, Ping) and not self.writer.is_full:  # who reads nothing gets no pongs either
                 self._outgoing.say(PONG, item.payload)
         self.writer.flush()
         if isinstance(controls[-1], CloseReason):
             self._goodbye_heard = True
             self.end(controls[-1])
+
+    def _note_pong(self, payload: bytes) -> bool:
+        """Note the answer to a ping of ours; False where it is none, or another one to the same."""
+        answered = self._pings.get(payload)
+        if answered is None and not payload and self.options.dialect.is_webson:  # its first version leaves it out
+            answered = next((each for each in self._pings.values() if not each.is_set()), None)
+        if answered is None or answered.is_set():
+            return False
+        answered.set()
+        return True
 
     # -- out
 

@@ -49,6 +49,7 @@ NUMBERED: Final = 0x20
 """The reserved bit RSV2: webson's frames of streams have it."""
 _GIVEN_UP: Final = 0x8000
 _LARGEST_RATIO: Final = 1032  # of deflate
+_STREAMS_OF_WEBSON: Final = 1024  # at once; it keeps to its own limit, whatever was agreed on
 _MOST_PARTS: Final = 1024
 
 
@@ -93,6 +94,9 @@ class _Message:
         return Piece(self.kind, data, first, last, self.stream, given_up)
 
 
+_NOTHING: Final = _Message(0, 0)
+
+
 class PieceReader:
     """Cuts what a peer sends into pieces of messages, as soon as they come.
 
@@ -119,6 +123,7 @@ class PieceReader:
         self._make_inflater = inflater
         self._opener = opener
         self._streams = streams
+        self._at_once = max(dialect.streams, _STREAMS_OF_WEBSON) if streams else 0
         self._max_inflated = max_inflated
         self._most = max(max_inflated // _LARGEST_RATIO, 1) if inflater is not None else 1 << 62
         self._waiting = bytearray()
@@ -127,7 +132,7 @@ class PieceReader:
         self._key = b""
         self._at_start = False
         self._messages: dict[int, _Message] = {}
-        self._current = _Message(0, 0)
+        self._current = _NOTHING
         self._early: list[Heard] = []
         self._inflated = 0
         self._ended = False
@@ -235,7 +240,8 @@ class PieceReader:
         come, first = len(data) - at, self._first
         held = first & 0x0F >= CLOSE or first & NUMBERED or self._opener is not None
         needed = self._left if held else min(self._left, 1)
-        return data[at : at + min(self._left, max(self._most, needed))] if come >= needed else None
+        most = self._most if first & DEFLATED or self._current.inflater is not None else self._left
+        return data[at : at + min(self._left, max(most, needed))] if come >= needed else None
 
     def _take_part(self, part: bytes, heard: list[Heard]) -> None:
         first, at_start, key = self._first, self._at_start, self._key
@@ -278,6 +284,7 @@ class PieceReader:
             self._halted = self._inflated >= self._max_inflated
         if ends or given_up:
             del self._messages[message.stream]
+            self._current = _NOTHING
         if payload or ends or given_up or not message.begun:
             heard.append(message.piece(payload, last=ends and not given_up, given_up=given_up))
 
@@ -288,8 +295,8 @@ class PieceReader:
         if message is None:
             if opcode == CONTINUATION:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "continuation of nothing")
-            if len(self._messages) > self._dialect.streams:  # one that has no number may be beside them
-                raise PeerFault(CloseCode.POLICY, f"more than {self._dialect.streams} streams at once")
+            if len(self._messages) > self._at_once:  # one that has no number may be beside them
+                raise PeerFault(CloseCode.POLICY, f"more than {self._at_once} streams at once")
             message = self._messages[stream] = _Message(opcode, stream)
         elif not webson and opcode != CONTINUATION:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, "new message within a fragmented one")
