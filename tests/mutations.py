@@ -1,4 +1,4 @@
-"""Ways to break the outbox and the hub, each small, and the proof that their property tests notice every one.
+"""Ways to break the outbox, the hub and links, each small, and the proof that their property tests notice every one.
 
     python -m tests.mutations [--seed 1]
 
@@ -27,6 +27,8 @@ ROOT = Path(__file__).parent.parent
 OUTBOX = "wire/outbox.py"
 STORIES_OF_AN_OUTBOX = "tests/wire/test_outbox_in_any_story.py"
 STORIES_OF_A_HUB = "tests/stories/test_any_story_of_a_hub.py"
+STORIES_OF_A_LINK = "tests/stories/test_links_in_any_weather.py"
+STORIES_OF_A_POOL = "tests/link/test_pool_in_any_story.py"
 
 
 @attrs.frozen
@@ -40,6 +42,10 @@ class Mutation:
     @property
     def stories(self) -> str:
         """The tests that are to notice it."""
+        if self.path.name in ("pool.py", "crowd.py"):
+            return STORIES_OF_A_POOL
+        if self.path.name in ("outgoing.py", "arrivals.py", "pieces.py", "framing.py"):
+            return STORIES_OF_A_LINK
         return STORIES_OF_AN_OUTBOX if self.path.name == "outbox.py" else STORIES_OF_A_HUB
 
     def apply(self, source: str) -> str:
@@ -169,6 +175,31 @@ MUTATIONS = (
             "id, self._next, self._acked = self.id is not None, id, 2, -1",
         ),
         of="peer/conversation.py",
+    ),
+    mutation(
+        "a message that its sender gave up looks whole",
+        ("            self._give_up(fragments)\n            raise\n", "            raise\n"),
+        of="link/outgoing.py",
+    ),
+    mutation(
+        "a message that the link's end has cut looks whole",
+        ("        raise arrival.failure or self._why()\n", "        return None\n"),
+        of="link/arrivals.py",
+    ),
+    mutation(
+        "a mask begins anew with each read",
+        ("turn = len(part) % len(key) if not whole else 0", "turn = 0"),
+        of="wire/pieces.py",
+    ),
+    mutation(
+        "text is decoded read by read",
+        ("data = self.decode(payload, last)", "data = payload.decode(errors='replace')"),
+        of="wire/pieces.py",
+    ),
+    mutation(
+        "the last fragment of a message has no end",
+        ("first = _FIN if last else 0", "first = 0"),
+        of="wire/framing.py",
     ),
 )
 

@@ -9,7 +9,19 @@ from functools import partial
 import pytest
 import trio
 
-from tests.link.pairs import BINARY, CONT, FIN, PING, TEXT, link_and_peer, linked, linked_in_memory, receive, tcp_pair
+from tests.link.pairs import (
+    BINARY,
+    CONT,
+    FIN,
+    PING,
+    TEXT,
+    link_and_peer,
+    linked,
+    linked_in_memory,
+    receive,
+    spoken,
+    tcp_pair,
+)
 from trio_hub.dialect import Dialect
 from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
 from trio_hub.link.link import Link
@@ -203,6 +215,15 @@ async def test_what_came_whole_before_is_not_lost(autojump_clock):
         assert await anext(server) == "one"
         messages = server.messages()
         assert [await (await anext(messages)).read() for _ in range(2)] == ["two", "three"]
+
+
+async def test_half_a_frame_that_was_read_before_is_not_lost(autojump_clock):
+    async with link_and_peer() as (link, peer):
+        frame = spoken(FIN | TEXT, b"second")
+        await peer.stream.send_all(spoken(FIN | TEXT, b"first") + frame[:9])
+        assert await link.receive() == ["first"]
+        await peer.stream.send_all(frame[9:])
+        assert await (await anext(link.messages())).read() == "second"
 
 
 async def test_pieces_begin_between_messages(autojump_clock):
