@@ -155,8 +155,8 @@ MUTATIONS = (
     ),
     mutation(
         "a reply goes to a link that never asked",
-        ("link = self._link if self.codec.acknowledges else asked_on", "link = self._link"),
-        of="peer/connection.py",
+        ("link = connection.link if connection.codec.acknowledges else asked_on", "link = connection.link"),
+        of="peer/hearing.py",
     ),
     mutation(
         "plugins are not told of a takeover",

@@ -17,10 +17,13 @@ __all__ = [
     "Cancel",
     "CloseCode",
     "CloseReason",
+    "End",
     "Event",
+    "Item",
     "Kind",
     "LinkStatus",
     "MalformedRequest",
+    "More",
     "Reply",
     "Request",
     "Resumed",
@@ -113,6 +116,7 @@ class Request:
     """Something asked. `seq` is the asker's number for it, `deadline` the seconds it is worth waiting for.
 
     `traceparent` names what it is a part of, where the asker traces that (W3C Trace Context); it may be any text.
+    `items` says that the reply may be streamed, and how many items of it the asker takes until it says `More` (v1).
     """
 
     seq: int
@@ -120,6 +124,7 @@ class Request:
     data: Any = None
     deadline: float | None = None
     traceparent: str | None = None
+    items: int | None = None
 
 
 @attrs.frozen
@@ -136,6 +141,25 @@ class Reply:
 
     seq_reply: int
     data: Any = None
+    error: tuple[int, str, str] | None = None
+
+
+@attrs.frozen
+class Item:
+    """One item of the streamed reply to request `reply_to`. Takes a number, as an event does (v1)."""
+
+    reply_to: int
+    data: Any = None
+
+
+@attrs.frozen
+class End:
+    """There are no more items for request `reply_to`: all were sent, or `error` says why not, as in a `Reply` (v1).
+
+    Takes a number, as an event does.
+    """
+
+    reply_to: int
     error: tuple[int, str, str] | None = None
 
 
@@ -173,3 +197,14 @@ class Cancel:
     """The client no longer wants request `seq` (v1)."""
 
     seq: int
+
+
+@attrs.frozen
+class More:
+    """Of the streamed reply to request `seq` the asker takes `items` in all, counted from the first (v1).
+
+    Each says the whole: so one that is lost with its link is made good by the next, and repeating it is harmless.
+    """
+
+    seq: int
+    items: int

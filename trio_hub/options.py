@@ -289,6 +289,9 @@ class ClientOptions:
     after a gap in band it begins anew. When the mailbox is full the client stops reading, replies included."""
     in_flight: int = attrs.field(default=128, validator=_positive)
     """Requests that may wait for their replies; `ask` waits for one to end. A hub refuses from 256 on."""
+    items: int = attrs.field(default=64, validator=_positive)
+    """Items of one streamed reply that came and were not taken; beyond, its handler waits. So 64 make 320 a second
+    where word takes 0.1 s there and back."""
     ack_every: int = attrs.field(default=256, validator=_positive)
     """Events handled before they are acknowledged at once: a quarter of what a hub writes without. Each takes the hub
     some 20 us, as much as ten deliveries."""

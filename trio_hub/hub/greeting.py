@@ -49,10 +49,13 @@ class Former:
 
 
 class Greeter:
-    """Makes ids and hellos, and remembers, for a bounded number of former ids, what became of them."""
+    """Makes ids and hellos, and remembers, for a bounded number of former ids, what became of them.
+
+    What it makes is counted in `tally`.
+    """
 
     def __init__(self, version: str, options: HubOptions, tally: Tally) -> None:
-        self._tally = tally
+        self.tally = tally
         self._origin = _random(_ORIGIN)
         self._remembered = options.remembered
         self._former: OrderedDict[str, Former] = OrderedDict()
@@ -79,7 +82,7 @@ class Greeter:
         if gap is not None:
             data["gap"] = {"reason": gap.reason, "last": gap.last}
         body = Body(Event(HELLO, data))
-        body.count_in(self._tally)
+        body.count_in(self.tally)
         return body
 
     def remember(self, id: str, former: Former) -> None:

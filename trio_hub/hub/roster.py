@@ -161,6 +161,7 @@ class Roster:
             plugins=self._plugins,
             allow=self._allowances.of(session.user),
             answered=self._counts.note_answered,
+            tally=self._greeter.tally,
             left=self._left,
             changed=self._changed,
         )

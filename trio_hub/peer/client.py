@@ -23,6 +23,7 @@ from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
 from trio_hub.options import ClientOptions
 from trio_hub.peer.conversation import Conversation
+from trio_hub.peer.items import Items
 from trio_hub.peer.lifeline import Connected, Lifeline, Lost
 from trio_hub.peer.mailbox import Position
 from trio_hub.peer.questions import Question
@@ -147,17 +148,17 @@ class Client:
         open. If cancelled, it was not asked. `deadline` is the seconds after which the server gives it up. Raises
         `Misuse` for data that cannot be encoded, and `Closed` or `Refused` when there will be no connection.
         """
-        conversation = self._conversation
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self._greeted.wait()  # the hub may know numbers of requests that an earlier process has used
-        await conversation.questions.wait_for_room()
-        if conversation.link is not None:
-            await conversation.link.writer.wait_for_room()
-        if deadline is not None and not deadline < math.inf:
-            deadline = None
-        question = conversation.ask(action, data, deadline)
+        await self._wait_to_ask()
+        question = self._conversation.ask(action, data, _finite(deadline))
         await trio.lowlevel.cancel_shielded_checkpoint()  # it is asked: too late to be cancelled
         return question
+
+    async def _wait_to_ask(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._greeted.wait()  # the hub may know numbers of requests that an earlier process has used
+        await self._conversation.questions.wait_for_room()
+        if self._conversation.link is not None:
+            await self._conversation.link.writer.wait_for_room()
 
     async def request(self, action: str, data: Any = None, *, deadline: float | None = None) -> Any:
         """Ask, and return the reply's data. It is carried out once, however many links that takes.
@@ -167,6 +168,36 @@ class Client:
         """
         question = await self.ask(action, data, deadline=deadline)
         return await question.reply()
+
+    @asynccontextmanager
+    async def stream(self, action: str, data: Any = None, *, deadline: float | None = None) -> AsyncIterator[Items]:
+        """Ask for a reply that is streamed, within the block::
+
+            async with client.stream("complete", {"prompt": "..."}) as items:
+                async for item in items:
+                    print(item)
+
+        The items come in order and each once, however many links that takes. Entering waits, and raises, as `ask` does.
+        The iteration raises what the reply's failure is (`Items`); besides, after the items that came before, `Gap`
+        where some were lost, `OutcomeUnknown` where the server forgot us, `Closed` or `Refused` when there will be no
+        connection any more. Until the last item came, the stream counts as one of the requests `in_flight`.
+
+        `deadline` is the seconds after which the server gives it up, whatever it has sent by then. Leaving the block,
+        also when cancelled, cancels what the server still does for it; that is said again until it is known to be done.
+
+        What is taken slowly is made slowly: at most ``ClientOptions.items`` wait to be taken, and nothing else is held
+        up by them. An item needs no acknowledgement of its program, since its stream goes on in no other process. An
+        event that is handled while a quarter of what the hub keeps came behind it as items is acknowledged with those:
+        another process could not resume before it any more, and would be told of a gap.
+        """
+        await self._wait_to_ask()
+        items = self._conversation.ask_for_items(action, data, _finite(deadline))
+        try:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            yield items
+        finally:
+            self._conversation.questions.leave(items)
+            items.leave()
 
     async def subscribe(self, topic: str) -> None:
         """Hear this topic from now on, also after the server has forgotten us. Raises as `request` does."""
@@ -245,6 +276,10 @@ class Client:
             self._topics.pop(topic, None)
         except HubError as error:
             log.debug("not subscribed to %r again: %s", topic, error)
+
+
+def _finite(deadline: float | None) -> float | None:
+    return None if deadline is None or not deadline < math.inf else deadline
 
 
 @asynccontextmanager

@@ -21,29 +21,19 @@ from typing import Any
 import attrs
 import trio
 
-from trio_hub.errors import LinkLost, PeerFault, RequestFailed
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.link.writer import Writer
-from trio_hub.messages import (
-    Ack,
-    AckReplies,
-    Cancel,
-    CloseCode,
-    CloseReason,
-    Event,
-    MalformedRequest,
-    Request,
-    Resumed,
-)
+from trio_hub.messages import CloseCode, CloseReason, Event, Resumed
 from trio_hub.options import HubOptions
+from trio_hub.peer.hearing import Hearing
 from trio_hub.peer.hooks import Hooks, Plugin
 from trio_hub.peer.patience import Patience
-from trio_hub.peer.requests import Handler, Requests
+from trio_hub.peer.requests import Handler
 from trio_hub.session import Session
-from trio_hub.wire.bodies import Body
-from trio_hub.wire.codecs import Codec, Framing, FromClient
+from trio_hub.wire.bodies import Body, Tally
+from trio_hub.wire.codecs import Codec, Framing
 from trio_hub.wire.outbox import Fate, Heed, Outbox, OutboxStatistics
 
 __all__ = ["Connection", "ConnectionStatistics"]
@@ -51,7 +41,6 @@ __all__ = ["Connection", "ConnectionStatistics"]
 log = logging.getLogger("trio_hub.peer")
 
 _TAKEN_OVER = CloseReason(CloseCode.TAKEN_OVER, "a newer link took over")
-_TOO_FAST = RequestFailed(429, "too_fast", "more was asked than is allowed at once")
 _LEAVING = CloseReason(CloseCode.GOING_AWAY, "the server is leaving")
 
 
@@ -89,6 +78,7 @@ class Connection:
         plugins: Sequence[Plugin],
         allow: Callable[[float], bool] | None,
         answered: Callable[[int], None],
+        tally: Tally,
         left: Callable[[Connection, str], None],
         changed: Callable[[Connection], None],
     ) -> None:
@@ -101,27 +91,22 @@ class Connection:
         self.gap = gap  # the reason of the gap that the hello of this id tells of, if it does
         self.outbox = Outbox(hello, options.outbox, acknowledged=codec.acknowledges)
         self._options = options
-        self._handler = handler
         self._heart = heart
-        self._allow = allow
-        self._answered = answered
         self._left = left
         self._changed = changed
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
         self._link: Link | None = None
         self.writer: Writer | None = None  # of that link
         self.framing: Framing = codec  # as that link wants it
-        self.asked = 0  # requests
         self._links = 0
         self._reading: Link | None = None  # the link that the life task reads from, and sees to the end of
-        self._in_batch = False
         self._change = trio.Event()  # set when an away connection gets a link, or is to end
         self._ended = False
         self._drawn: dict[Heed, bool] = {}  # see `_heed_fate`
         self._writing = Patience(options.outbox.age)
         self._acknowledging = Patience(options.outbox.acknowledge_within)
         self._tasks: trio.Nursery | None = None
-        self._requests: Requests | None = None
+        self._hearing = Hearing(self, handler, options, hooks=self._hooks, allow=allow, answered=answered, tally=tally)
 
     @property
     def user(self) -> str:
@@ -134,13 +119,23 @@ class Connection:
         return self._link is not None
 
     @property
+    def link(self) -> Link | None:
+        """The link it has at this moment."""
+        return self._link
+
+    @property
+    def asked(self) -> int:
+        """How many requests it made."""
+        return self._hearing.asked
+
+    @property
     def highest_request(self) -> int:
         """The highest number of a request that it made (v1)."""
-        return self._requests.highest if self._requests else 0
+        return self._hearing.requests.highest
 
     def statistics(self) -> ConnectionStatistics:
         """Return what it holds at this moment."""
-        running = self._requests.running if self._requests else 0
+        running = self._hearing.requests.running
         return ConnectionStatistics(self.attached, self._links, running, self.outbox.statistics())
 
     # -- what it is owed
@@ -181,6 +176,7 @@ class Connection:
         self.outbox.restart(hello)
         self._writing = Patience(self._options.outbox.age)
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
+        self._hearing.begin_anew()
         self._tell("gap", reason)
 
     def follow(self, body: Body, heed: Heed) -> None:
@@ -279,17 +275,14 @@ class Connection:
     def give_up(self) -> None:
         """Wait for no further link, and cancel what was asked. Never waits."""
         self._ended = True
-        if self._requests is not None:
-            self._requests.cancel_all()
+        self._hearing.give_up()
         self._change.set()
 
     async def live(self) -> None:
         """The life task: from the first link, handed over already, to the end. Raises nothing of its own."""
         async with open_tasks() as tasks:
             self._tasks = tasks
-            self._requests = Requests(
-                self, self._handler, self.codec, self._options, self._reply, self._answered, tasks
-            )
+            self._hearing.requests.run_in(tasks)
             if self._hooks is not None:
                 tasks.start_soon(self._hooks.run)
             self._tell("connected")
@@ -309,7 +302,7 @@ class Connection:
         self._heart.watch(link)
         link.writer.run_in(self._tasks)
         try:
-            await self._read(link)
+            await self._hearing.read(link)
         finally:
             self._heart.forget(link)
             link.end(_LEAVING)  # of importance only when we are cancelled
@@ -340,67 +333,10 @@ class Connection:
             self._tell("disconnected", link.closed)
         self._lose_drawn()
         self.outbox.clear()
-        self._allow = None  # the last to hold what its user may ask, perhaps
+        self._hearing.let_go()
         self._tell("expired")
         if self._hooks is not None:
             self._hooks.end(self._options.hooks_end_within)
-
-    # -- what it says
-
-    async def _read(self, link: Link) -> None:
-        """Heed everything that comes on this link, a read at a time; then answer it all in one write."""
-        try:
-            while True:
-                messages = await link.receive()
-                self._in_batch = True
-                for message in messages:
-                    all_said = self.codec.from_client(message)
-                    size = 0.0 if self._allow is None else _size(message) / max(len(all_said), 1)
-                    for said in all_said:
-                        if self._ended:  # by what it asked, perhaps: then nothing behind that is carried out
-                            return
-                        self._heed(said, size, link)
-                        if link.writer.is_full:  # who does not read our replies gets to ask no more
-                            link.writer.flush()
-                            await link.writer.wait_for_room()
-                self._in_batch = False
-                link.writer.flush()
-        except PeerFault as fault:
-            link.end(CloseReason(fault.code, fault.reason))
-        except LinkLost:
-            return
-        finally:
-            self._in_batch = False
-
-    def _heed(self, said: FromClient, size: float, link: Link) -> None:
-        """Heed one thing that was said, in about so many bytes, where that matters."""
-        assert self._requests is not None
-        if type(said) is Request or type(said) is MalformedRequest:
-            self.asked += 1
-            if self._allow is not None and not self._allow(size):
-                self._requests.refuse(said.seq, _TOO_FAST, link)
-                return
-        if type(said) is Request:
-            if self._hooks is not None:
-                self._hooks.copy("request", said)
-            self._requests.carry_out(said, link)
-        elif type(said) is Ack:
-            if said.connection_id in (None, self.id):
-                self.outbox.acknowledge(said.number)
-        elif type(said) is AckReplies:
-            self._requests.forget_replies(said.number)
-        elif type(said) is Cancel:
-            self._requests.cancel(said.seq)
-        elif type(said) is MalformedRequest:
-            self._requests.refuse(said.seq, RequestFailed(400, "bad_request", said.fault), link)
-
-    def _reply(self, message: str | bytes, asked_on: Link) -> None:
-        """Send a reply to the link that asked (compat), or to whatever link there is by now (v1)."""
-        link = self._link if self.codec.acknowledges else asked_on
-        if link is not None and link is self._link:
-            link.post(message)
-            if not self._in_batch:
-                link.writer.flush()
 
     def _tell(self, moment: str, *details: Any) -> None:
         """Have plugins told. Where they cannot follow any more the connection ends, so that nothing is left untold."""
@@ -408,8 +344,3 @@ class Connection:
             log.error("plugins are too slow: connection %s is given up", self.id)
             self._left(self, "overflow")
             self.end(CloseReason(CloseCode.INTERNAL, "something cannot follow here; see the server's log"))
-
-
-def _size(message: str | bytes) -> int:
-    """Return the bytes of a message."""
-    return len(message) if isinstance(message, bytes) or message.isascii() else len(message.encode())

@@ -1,8 +1,8 @@
 """What a client and its hub have said to each other, across links: numbers, acknowledgements, what is still open.
 
 Decisions only; the links come and go elsewhere (`lifeline`). What comes is sorted: events and gaps go into the
-mailbox, replies to their questions. What the program says goes to the link there is; what had no answer when a link
-died is said again on the next one, in the order of its numbers, and the hub knows it by them.
+mailbox, replies and items to their questions. What the program says goes to the link there is; what had no answer when
+a link died is said again on the next one, in the order of its numbers, and the hub knows it by them.
 
 A hello tells of a new connection id. On a fresh link that means that the hub knows nothing of us, and requests that
 were sent are in doubt, unless it says how far it knows them. In the midst of a link it means only that events were
@@ -17,8 +17,9 @@ import attrs
 
 from trio_hub.errors import Gap, PeerFault
 from trio_hub.link.link import Link
-from trio_hub.messages import HELLO, Ack, AckReplies, CloseCode, Event, Reply, Resumed
+from trio_hub.messages import HELLO, Ack, AckReplies, CloseCode, End, Event, Item, Reply, Resumed
 from trio_hub.options import ClientOptions
+from trio_hub.peer.items import Items
 from trio_hub.peer.mailbox import Mailbox, Position
 from trio_hub.peer.questions import Question, Questions
 from trio_hub.wire.codecs import Codec, FromServer
@@ -44,10 +45,12 @@ class Conversation:
         self._next = position.next if position else 0
         self._ack_every = options.ack_every
         self._ack_size = options.ack_size
+        self._window_of_items = options.items
         self._acked = -1  # the highest event number of which the hub was told that it is handled
         self._acked_replies = 0
         self._handled_when_acked = 0
         self._handled_size_when_acked = 0
+        self._passed = self._passed_size = 0  # items, and their bytes, since the last acknowledgement that covered them
         self._max_message = _UNLIMITED  # what the hub takes
 
     def wish(self) -> dict[str, str]:
@@ -78,6 +81,7 @@ class Conversation:
         self.link = link
         for question in self.questions.open:
             self.send(question)
+        self.questions.repeat_small_words()
         if isinstance(said, Resumed):
             self._acked, self._acked_replies = -1, 0  # what was said last may have died with the last link
             self.acknowledge()
@@ -90,13 +94,31 @@ class Conversation:
             self.questions.answer(said)
         elif isinstance(said, Resumed):
             raise PeerFault(CloseCode.PROTOCOL_ERROR, "resumed in the midst of a link")
-        elif said.name == HELLO:
+        elif isinstance(said, Event) and said.name == HELLO:
             self._begin_anew(said)
         else:
-            assert self.id is not None
-            event = attrs.evolve(said, number=self._next)
-            self._next += 1
-            self.mailbox.put(event, Position(self.id, self._next), size)
+            self._hear_numbered(said, size)
+
+    def _hear_numbered(self, said: Event | Item | End, size: int) -> None:
+        """Heed what takes the next number. An item is safe once it is here: its stream goes on in no other process."""
+        assert self.id is not None
+        number, self._next = self._next, self._next + 1
+        after = Position(self.id, self._next)
+        if isinstance(said, Event):
+            self.mailbox.put(attrs.evolve(said, number=number), after, size)
+            return
+        if isinstance(said, Item):
+            self.questions.hear_item(said)
+        else:
+            self.questions.hear_end(said)
+        self.mailbox.pass_by(after, size)
+        self._passed += 1
+        self._passed_size += size
+        if self._passed >= self._ack_every or self._passed_size >= self._ack_size:
+            # Some event in front of them may still be handled, by the program that takes them. The hub writes no more
+            # than it keeps, so to wait for that would be for ever.
+            self._acknowledge_events(number)
+            self._passed = self._passed_size = 0
 
     def _begin_anew(self, hello: Event) -> None:
         """Go on under the id of this hello, behind a gap if there was another id before."""
@@ -110,11 +132,19 @@ class Conversation:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "hello without a connection_id")
         match hello.data.get("gap"):
             case {"reason": str(reason), "last": int() | None as last}:
-                self.mailbox.put(Gap(reason, last), Position(id, 1))
+                self._lose(Gap(reason, last), hello)
             case _ if had_one:
-                self.mailbox.put(Gap("unknown", None), Position(id, 1))
+                self._lose(Gap("unknown", None), hello)
             case _:
                 self.mailbox.position = Position(id, 1)
+
+    def _lose(self, gap: Gap, hello: Event) -> None:
+        """Note a gap in front of this hello. Where the hub still knows what we asked, it says up to which number."""
+        assert self.id is not None
+        self.mailbox.put(gap, Position(self.id, 1))
+        match hello.data:
+            case {"requests": int(requests)}:
+                self.questions.lose(gap, requests)
 
     # -- saying
 
@@ -133,7 +163,13 @@ class Conversation:
         self.send(question)
         return question
 
-    def send(self, question: Question) -> None:
+    def ask_for_items(self, action: str, data: Any, deadline: float | None) -> Items:
+        """Ask for a streamed reply. Otherwise as `ask`."""
+        items = self.questions.ask_for_items(action, data, deadline, self._max_message, self._window_of_items)
+        self.send(items)
+        return items
+
+    def send(self, question: Question | Items) -> None:
         """Say a question if there is a link."""
         if self.link is not None:
             question.sent = True
@@ -145,12 +181,18 @@ class Conversation:
             return
         position, replies = self.mailbox.position, self.questions.answered_up_to
         self._handled_when_acked, self._handled_size_when_acked = self.mailbox.handled, self.mailbox.handled_size
-        if position is not None and position.connection_id == self.id and position.next - 1 > self._acked:
-            self._acked = position.next - 1
-            self.say(self._codec.encode(Ack(self._acked, self.id)))
+        if position is not None and position.connection_id == self.id:
+            self._acknowledge_events(position.next - 1)
+            if position.next == self._next:
+                self._passed = self._passed_size = 0
         if replies > self._acked_replies:
             self._acked_replies = replies
             self.say(self._codec.encode(AckReplies(replies)))
+
+    def _acknowledge_events(self, number: int) -> None:
+        if self.link is not None and number > self._acked:
+            self._acked = number
+            self.say(self._codec.encode(Ack(number, self.id)))
 
     def acknowledge_if_due(self) -> None:
         """Acknowledge when so much was handled that it should not wait: the hub may wait for it before it writes on."""

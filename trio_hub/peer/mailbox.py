@@ -28,11 +28,14 @@ class Position:
 
 @attrs.frozen
 class _Entry:
-    """An event or a gap, where the client stands once that is handled, and its bytes on the wire."""
+    """An event or a gap, where the client stands once that is handled, and how many events of how many bytes that are:
+    what came right behind it for others (see `pass_by`) is counted with it.
+    """
 
     content: Event | Gap
     after: Position
     size: int
+    count: int = 1
 
 
 class Mailbox:
@@ -58,6 +61,17 @@ class Mailbox:
         """Put something in, whatever the limit. `size` is about how many bytes it took on the wire."""
         self._entries.append(_Entry(content, after, size))
         self._news.unpark()
+
+    def pass_by(self, after: Position, size: int) -> None:
+        """Count something as handled that came and is not for this reader, as soon as all before it is."""
+        if self._entries:
+            last = self._entries[-1]
+            self._entries[-1] = _Entry(last.content, after, last.size + size, last.count + 1)
+            return
+        all_is_handled = self._taken is None
+        self._note_taken(after, size, 1)
+        if all_is_handled:
+            self.settle()
 
     def end(self, error: Exception) -> None:
         """Nothing more will come: when all is taken, `take` raises `error`."""
@@ -96,13 +110,16 @@ class Mailbox:
 
     def _take_one(self) -> Event:
         entry = self._entries.popleft()
-        self._taken = entry.after
-        self._taken_count += 1
-        self._taken_size += entry.size
+        self._note_taken(entry.after, entry.size, entry.count)
         self._room.unpark()
         if isinstance(entry.content, Gap):
             raise entry.content
         return entry.content
+
+    def _note_taken(self, after: Position, size: int, count: int) -> None:
+        self._taken = after
+        self._taken_count += count
+        self._taken_size += size
 
     def settle(self) -> None:
         """Count what was taken as handled."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import trio
 
-from trio_hub.errors import Misuse, OutcomeUnknown, RequestFailed
-from trio_hub.messages import Cancel, Reply, Request
+from trio_hub.errors import Gap, Misuse, OutcomeUnknown, RequestFailed
+from trio_hub.messages import Cancel, End, Item, More, Reply, Request
+from trio_hub.peer.items import Items
 from trio_hub.wire.codecs import Codec
 
 __all__ = ["Question", "Questions"]
@@ -57,25 +58,30 @@ class Question:
         self._outcome, self._failure = outcome, failure
         self._answered.set()
 
+    def end(self, failure: Exception | None) -> None:
+        """No reply will come."""
+        self.settle(None, failure)
+
 
 class Questions:
-    """Numbers requests, keeps those without an answer for repetition, and matches replies to them.
+    """Numbers requests, keeps those without an answer for repetition, and matches replies and items to them.
 
-    `say` takes words for the server that matter now or never.
+    `say` takes words for the server; they are lost where there is no link.
     """
 
     def __init__(self, codec: Codec, limit: int, say: Callable[[str | bytes], None]) -> None:
         self._codec = codec
         self._say = say
         self._limit = limit
-        self._open: dict[int, Question] = {}
+        self._open: dict[int, Question | Items] = {}
+        self._left: dict[int, None] = {}  # streams of which nobody wants more, and which have not ended
         self._room = trio.lowlevel.ParkingLot()
         self._highest = 0
         self._end: Exception | None = None
 
     @property
-    def open(self) -> list[Question]:
-        """The questions without an answer, in the order of their numbers."""
+    def open(self) -> list[Question | Items]:
+        """The questions without an answer, or whose items still come, in the order of their numbers."""
         return list(self._open.values())
 
     @property
@@ -86,6 +92,15 @@ class Questions:
     def begin_after(self, number: int) -> None:
         """Number requests above `number`, which the server has seen already."""
         self._highest = max(self._highest, number)
+        self._left = {seq: None for seq in self._left if seq <= number}  # of the others it has never heard
+
+    def repeat_small_words(self) -> None:
+        """Say again what may have died with the last link, beside the questions: `Cancel` and `More` of streams."""
+        for seq in self._left:
+            self._say(self._codec.encode(Cancel(seq)))
+        for question in self.open:
+            if isinstance(question, Items) and question.has_more:
+                self._say_more(question.seq, question.allowed)
 
     async def wait_for_room(self) -> None:
         """Wait until fewer requests are open than the limit. Raises what `end` was given."""
@@ -97,40 +112,88 @@ class Questions:
     def ask(self, action: str, data: Any, deadline: float | None, largest: int) -> Question:
         """Number and encode a request. Raises `Misuse` where that is not possible in `largest` bytes."""
         request = Request(self._highest + 1, action, data, deadline)
+        question = Question(self, request, self._encode(request, largest))
+        self._open[question.seq] = question
+        return question
+
+    def ask_for_items(self, action: str, data: Any, deadline: float | None, largest: int, window: int) -> Items:
+        """Likewise for a streamed reply, of which no more than `window` items may wait to be taken."""
+        request = Request(self._highest + 1, action, data, deadline, items=window)
+        items = Items(request, self._encode(request, largest), self._say_more)
+        self._open[items.seq] = items
+        return items
+
+    def _encode(self, request: Request, largest: int) -> str | bytes:
         message = self._codec.encode(request)
         size = len(message.encode() if isinstance(message, str) else message)
         if size > largest:
             raise Misuse(f"a request of {size} bytes; the hub takes {largest}")
-        question = Question(self, request, message)
-        self._highest += 1
-        self._open[question.seq] = question
-        return question
+        self._highest = request.seq
+        return message
+
+    def _say_more(self, seq: int, items: int) -> None:
+        self._say(self._codec.encode(More(seq, items)))
 
     def answer(self, reply: Reply) -> None:
         """Settle the question that this replies to; a reply to none (it was cancelled) is of no interest."""
-        question = self._open.pop(reply.seq_reply, None)
-        if question is not None:
-            question.settle(reply.data, None if reply.error is None else RequestFailed(*reply.error))
-            self._room.unpark()
+        question = self._close(reply.seq_reply)
+        failure = None if reply.error is None else RequestFailed(*reply.error)
+        if isinstance(question, Items):
+            question.answer(failure)
+        elif question is not None:
+            question.settle(reply.data, failure)
 
-    def leave(self, question: Question) -> None:
-        """Nobody waits for this question any more: have it cancelled if it is open."""
-        if self._open.pop(question.seq, None) is not None:
-            self._say(self._codec.encode(Cancel(question.seq)))
+    def hear_item(self, item: Item) -> None:
+        """Give an item to who asked for it. Raises `PeerFault` for one that is too many.
+
+        Where nobody here did (an earlier process may have), the rest of them is cancelled.
+        """
+        question = self._open.get(item.reply_to)
+        if isinstance(question, Items):
+            question.put(item.data)
+        elif item.reply_to not in self._left:
+            self._say(self._codec.encode(Cancel(item.reply_to)))
+
+    def hear_end(self, end: End) -> None:
+        """There are no more items for a request."""
+        question = self._close(end.reply_to)
+        if question is not None:
+            question.end(None if end.error is None else RequestFailed(*end.error))
+
+    def _close(self, seq: int) -> Question | Items | None:
+        self._left.pop(seq, None)
+        question = self._open.pop(seq, None)
+        if question is not None:
             self._room.unpark()
+        return question
+
+    def leave(self, question: Question | Items) -> None:
+        """Nobody waits for this question any more: have it cancelled if it is open."""
+        if self._close(question.seq) is not None:
+            self._say(self._codec.encode(Cancel(question.seq)))
+            if isinstance(question, Items) and question.sent:
+                self._left[question.seq] = None  # its handler would wait for us: so not only now or never
+
+    def lose(self, gap: Gap, number: int) -> None:
+        """Events were lost: streams up to request `number` have a hole, and the server has cancelled them."""
+        self._left.clear()
+        for question in self.open:
+            if isinstance(question, Items) and question.seq <= number:
+                self._close(question.seq)
+                question.end(Gap(gap.reason, gap.last))
 
     def doubt(self) -> None:
         """The server has forgotten us: nobody can say what became of the questions that were sent."""
+        self._left.clear()
         for question in self.open:
             if question.sent:
-                del self._open[question.seq]
-                question.settle(None, OutcomeUnknown(0, "outcome_unknown", _FORGOTTEN))
-        self._room.unpark_all()
+                self._close(question.seq)
+                question.end(OutcomeUnknown(0, "outcome_unknown", _FORGOTTEN))
 
     def end(self, error: Exception) -> None:
         """No answer will ever come."""
         self._end = error
         for question in self.open:
-            question.settle(None, error)
+            question.end(error)
         self._open.clear()
         self._room.unpark_all()

@@ -8,6 +8,9 @@ compat, numbers restart with each link and are never compared; replies go to the
 How one is carried out. The handler is a plain call. If what it returns needs no waiting, that is the reply, with no
 task at all; if it returns a coroutine, that runs in a task of the connection. Actions that are `ordered` wait for
 the ordered ones before them, in one lane.
+
+An async iterator, returned at once or by the coroutine, is a streamed reply: its items, and in the end one `End`, go
+where events go, and are not repeated here. It is begun only for who asked for items.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from inspect import iscoroutine
 from typing import Any, Protocol
 
@@ -23,8 +26,9 @@ import attrs
 import trio
 
 from trio_hub.errors import HubError, Misuse, RequestFailed
-from trio_hub.messages import Reply, Request
+from trio_hub.messages import End, Reply, Request
 from trio_hub.options import HubOptions
+from trio_hub.peer.items import PLAIN, Allowance, Outlet, closing, is_stream, send_items
 from trio_hub.wire.codecs import Codec
 
 __all__ = ["Handler", "Requests"]
@@ -40,8 +44,15 @@ class Handler(Protocol):
         ...
 
     def __call__(self, connection: Any, request: Request) -> Any:
-        """Return the reply's data, or a coroutine that will. Raises `RequestFailed` to answer FAIL."""
+        """Return the reply's data, or a coroutine that will, or either way an async iterator of a streamed reply.
+
+        Raises `RequestFailed` to answer FAIL.
+        """
         ...
+
+
+Work = Coroutine[Any, Any, Any] | AsyncIterator[Any]
+"""What a handler returned that is not all there yet."""
 
 
 Send = Callable[[str | bytes, Any], None]
@@ -55,12 +66,15 @@ class _Job:
     key: Hashable
     scope: trio.CancelScope
     watch: trio.CancelScope | None = None  # around the watch on its deadline, while it waits in the lane
+    allowance: Allowance | None = None  # of a streamed reply that has begun
+    ending: trio.CancelScope | None = None  # around the wait for room for its end
 
 
 class Requests:
-    """Carries out the requests of `connection`. `once` says whether their numbers count (v1).
+    """Carries out the requests of `connection`. Where there is an `outlet` (v1) their numbers count, and replies may be
+    streamed, into that.
 
-    `send` gets every reply, encoded, and `answered` its status, once for each request. Coroutines run in `tasks`.
+    `send` gets every reply, encoded, and `answered` its status, once for each request.
     """
 
     def __init__(
@@ -71,7 +85,7 @@ class Requests:
         options: HubOptions,
         send: Send,
         answered: Callable[[int], None],
-        tasks: trio.Nursery,
+        outlet: Outlet | None,
     ) -> None:
         self._connection = connection
         self._handler = handler
@@ -79,14 +93,20 @@ class Requests:
         self._options = options
         self._send = send
         self._answered = answered
-        self._tasks = tasks
-        self._once = codec.acknowledges
+        self._tasks: trio.Nursery
+        self._outlet = outlet
+        self._once = outlet is not None
         self._running: dict[Hashable, _Job] = {}
         self._lane: list[_Job] = []
         self._lane_is_busy = False
         self._replies: OrderedDict[int, str | bytes] = OrderedDict()
         self._replies_size = 0
+        self._streamed: dict[int, None] = {}  # whose end was said, in place of a reply
         self.highest = 0
+
+    def run_in(self, tasks: trio.Nursery) -> None:
+        """Have the tasks of requests in there. To be called once, before anything is carried out."""
+        self._tasks = tasks
 
     @property
     def running(self) -> int:
@@ -116,17 +136,33 @@ class Requests:
             job.scope.cancel()
             self._leave_lane(job)
 
+    def extend(self, seq: int, items: int) -> None:
+        """The asker takes so many items of the reply to request `seq` in all."""
+        job = self._running.get(seq)
+        if job is not None and job.allowance is not None:
+            job.allowance.extend(items)
+
+    def cancel_streams(self) -> None:
+        """Cancel what is to be streamed: items of it were lost."""
+        for job in list(self._running.values()):
+            if job.request.items is not None:
+                self.cancel(job.request.seq)
+
     def cancel_all(self) -> None:
         """Cancel everything that runs or waits; nobody is there for the answers."""
         self._lane.clear()
         for job in list(self._running.values()):
             job.scope.cancel()
             _end_watch(job)
+            if job.ending is not None:
+                job.ending.cancel()
 
     def forget_replies(self, number: int) -> None:
         """Forget the replies up to request `number`: the client has them."""
         for seq in [seq for seq in self._replies if seq <= number]:
             self._replies_size -= len(self._replies.pop(seq))
+        for seq in [seq for seq in self._streamed if seq <= number]:
+            del self._streamed[seq]
 
     def refuse(self, seq: int, failure: RequestFailed, asked_on: Any) -> None:
         """Answer a request that cannot even be begun."""
@@ -138,15 +174,15 @@ class Requests:
 
     # -- carrying out
 
-    def _begin(self, request: Request, asked_on: Any) -> Coroutine[Any, Any, Any] | None:
+    def _begin(self, request: Request, asked_on: Any) -> Work | None:
         """Call the handler; answer, or return the work that is left."""
         try:
             result = self._handler(self._connection, request)
         except Exception as error:
             self._answer(request, asked_on, error=error)
             return None
-        if iscoroutine(result):
-            return result
+        if type(result) not in PLAIN and (iscoroutine(result) or is_stream(result)):
+            return result  # type: ignore[no-any-return]
         self._answer(request, asked_on, result)
         return None
 
@@ -165,29 +201,54 @@ class Requests:
             job.watch = trio.CancelScope()
             self._tasks.start_soon(self._watch_deadline, job, job.watch)
 
-    def _work(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
+    def _work(self, job: _Job, work: Work) -> None:
         if self._handler.ordered(job.request.action):
             self._lane_is_busy = True
             self._tasks.start_soon(self._work_off_lane, job, work)
         else:
             self._tasks.start_soon(self._finish, job, work)
 
-    async def _finish(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
+    async def _finish(self, job: _Job, work: Work) -> None:
         """Do the work within the job's scope and answer. Work that is cancelled by now is not even begun."""
-        data, error = None, None
+        data: Any = work
+        error = None
         try:
             with job.scope:
-                await trio.lowlevel.checkpoint_if_cancelled()
-                data = await work
+                if iscoroutine(work):
+                    data = await _outcome(work)
+                if is_stream(data):
+                    await self._stream(job, data)
         except Exception as raised:
             error = raised
-        finally:
-            work.close()
         if job.scope.cancelled_caught:
             error = _why_cancelled(job)
-        self._answer_job(job, data, error=error)
+        if job.allowance is None:
+            self._answer_job(job, data, error=error)
+        else:
+            await self._end_stream(job, error)
 
-    async def _work_off_lane(self, job: _Job, work: Coroutine[Any, Any, Any]) -> None:
+    async def _stream(self, job: _Job, items: AsyncIterator[Any]) -> None:
+        """Send the items of a streamed reply. Raises what they raise."""
+        if self._outlet is None or job.request.items is None:
+            async with closing(items):
+                raise _NOT_ASKED_FOR_ITEMS
+        job.allowance = Allowance(job.request.items)
+        await send_items(items, job.request.seq, job.allowance, self._outlet)
+
+    async def _end_stream(self, job: _Job, error: Exception | None) -> None:
+        """Say that there are no more items, and why, as soon as there is room for that."""
+        assert self._outlet is not None
+        seq, failure = job.request.seq, None if error is None else _failure(error, job.request)
+        with trio.CancelScope() as job.ending:
+            await self._outlet.wait_for_room()
+            self._outlet.put(End(seq, failure))
+        del self._running[job.key]
+        self._streamed[seq] = None
+        if len(self._streamed) > self._options.kept_replies:
+            del self._streamed[next(iter(self._streamed))]
+        self._answered(200 if failure is None else failure[0])
+
+    async def _work_off_lane(self, job: _Job, work: Work) -> None:
         """Finish this ordered job, then those that came meanwhile, one after the other."""
         await self._finish(job, work)
         while self._lane:
@@ -250,13 +311,25 @@ class Requests:
             self._replies_size -= len(oldest)
 
     def _repeat(self, request: Request, asked_on: Any) -> None:
-        if request.seq in self._running:
+        if request.seq in self._running or request.seq in self._streamed:
             return
         message = self._replies.get(request.seq)
         if message is None:
             gone = (410, "reply_gone", "this request was answered before, and the reply is no longer kept")
             message = self._codec.encode(Reply(request.seq, None, gone))
         self._send(message, asked_on)
+
+
+_NOT_ASKED_FOR_ITEMS = RequestFailed(406, "streamed", "the reply is a stream: ask for its items, in trio-hub.v1")
+
+
+async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
+    """Return what a coroutine does. One that is cancelled by now is not even begun."""
+    try:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return await work
+    finally:
+        work.close()
 
 
 def _end_watch(job: _Job) -> None:

@@ -51,7 +51,8 @@ class Body:
     """An event encoded once, and shared by all who are owed it.
 
     `size` is what it counts for in every bound. `delivery` says what may become of it while it is owed; from the time
-    `expires_at` on it is of no use. Raises `Misuse` when the event cannot be encoded.
+    `expires_at` on it is of no use. `reply_to` is the request that it answers, where it is a part of a streamed reply.
+    Raises `Misuse` when the event cannot be encoded.
     """
 
     compat_end: ClassVar[bytes] = b"}"
@@ -72,11 +73,15 @@ class Body:
         "size",
     )
 
-    def __init__(self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf) -> None:
+    def __init__(
+        self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf, reply_to: int | None = None
+    ) -> None:
         self._tally: Tally | None = None
         members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
         if event.broadcast is not None:
             members += [b',"broadcast":', encode(event.broadcast)]
+        if reply_to is not None:
+            members += [b',"reply_to":', encode(reply_to)]
         self._json = b"".join(members)  # the object, still open
         self._compat: dict[int, bytes] = {}
         self._last_number = -1

@@ -16,15 +16,7 @@ from typing import Any, ClassVar, Final, Protocol
 import msgspec
 
 from trio_hub.errors import Misuse, PeerFault
-from trio_hub.messages import (
-    Ack,
-    AckReplies,
-    Cancel,
-    CloseCode,
-    Reply,
-    Request,
-    Resumed,
-)
+from trio_hub.messages import CloseCode, Reply, Request
 from trio_hub.wire import cbor
 from trio_hub.wire.bodies import Body, DeflatedBody, encode
 from trio_hub.wire.deflate import Deflater
@@ -33,6 +25,7 @@ from trio_hub.wire.spelling import (
     LARGEST_NUMBER,
     FromClient,
     FromServer,
+    Message,
     as_object,
     client_message,
     server_message,
@@ -48,6 +41,7 @@ __all__ = [
     "Framing",
     "FromClient",
     "FromServer",
+    "Message",
     "let_go",
 ]
 
@@ -89,7 +83,7 @@ class Codec(Framing, Protocol):
         """Keep nothing of the events whose frames were made last: nobody else is about to get the same."""
         ...
 
-    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str | bytes:
+    def encode(self, message: Message) -> str | bytes:
         """Return one message for one frame. Raises `Misuse` when its data cannot be encoded."""
         ...
 
@@ -103,6 +97,10 @@ class Codec(Framing, Protocol):
 
     def from_server(self, message: str | bytes) -> list[FromServer]:
         """Return what a server said in one message. Raises `PeerFault` when it said nothing we know."""
+        ...
+
+    def from_peer(self, message: str | bytes) -> list[FromClient | FromServer]:
+        """Return what was said in one message by somebody who both asks and answers. Raises as the other two do."""
         ...
 
 
@@ -148,6 +146,12 @@ class _Spelling:
     def from_server(self, message: str | bytes) -> list[FromServer]:
         return [server_message(item) for item in self._maps(message)]
 
+    def from_peer(self, message: str | bytes) -> list[FromClient | FromServer]:
+        return [
+            server_message(item) if "event" in item or "status" in item else client_message(item, acknowledges=True)
+            for item in self._maps(message)
+        ]
+
     def _maps(self, message: str | bytes) -> list[dict[str, Any]]:
         value = self._value(message)
         if type(value) is dict:
@@ -167,7 +171,7 @@ class _Spelling:
 class _Json(_Spelling):
     """Text frames."""
 
-    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> str:
+    def encode(self, message: Message) -> str:
         return encode(as_object(message)).decode()
 
     def encode_reply(self, seq: int, data: Any) -> str:
@@ -182,7 +186,12 @@ class _Json(_Spelling):
                 request = _decode_request(message)
             except (msgspec.DecodeError, RecursionError):
                 return super().from_client(message)
-            if request.deadline is None and request.action and 1 <= request.seq <= LARGEST_NUMBER:
+            if (
+                request.deadline is None
+                and request.items is None
+                and request.action
+                and 1 <= request.seq <= LARGEST_NUMBER
+            ):
                 return [request]
         return super().from_client(message)
 
@@ -271,7 +280,7 @@ class _V1Cbor(_Batches):
     acknowledges: ClassVar[bool] = True
     batches: ClassVar[bool] = True
 
-    def encode(self, message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> bytes:
+    def encode(self, message: Message) -> bytes:
         try:
             return cbor.dumps(msgspec.to_builtins(as_object(message), builtin_types=(bytes,)))
         except (TypeError, ValueError, RecursionError, UnicodeEncodeError, *cbor.Unencodable) as error:

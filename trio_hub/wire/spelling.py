@@ -10,38 +10,58 @@ from trio_hub.messages import (
     AckReplies,
     Cancel,
     CloseCode,
+    End,
     Event,
+    Item,
     MalformedRequest,
+    More,
     Reply,
     Request,
     Resumed,
 )
 
-__all__ = ["LARGEST_NUMBER", "FromClient", "FromServer", "as_object", "client_message", "server_message", "unknown"]
+__all__ = [
+    "END",
+    "ITEM",
+    "LARGEST_NUMBER",
+    "FromClient",
+    "FromServer",
+    "Message",
+    "as_object",
+    "client_message",
+    "error_object",
+    "server_message",
+    "unknown",
+]
 
-FromClient = Request | MalformedRequest | Cancel | Ack | AckReplies
-FromServer = Event | Reply | Resumed
+FromClient = Request | MalformedRequest | Cancel | More | Ack | AckReplies
+FromServer = Event | Item | End | Reply | Resumed
+Message = Request | Cancel | More | Ack | AckReplies | Reply | Resumed | Item | End
+"""What is said by itself. Events are not: see `bodies`."""
+
+ITEM: Final = "item"
+END: Final = "end"
 
 LARGEST_NUMBER: Final = 2**53 - 1  # JSON numbers are exact up to here
 
 
-def as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) -> dict[str, Any]:
+def as_object(message: Message) -> dict[str, Any]:
     """Return the map that says this."""
     match message:
         case Reply(seq_reply, data, None):
             reply = {"status": "OK", "seq_reply": seq_reply}
             return reply if data is None else {**reply, "data": data}
-        case Reply(seq_reply, _, (status, id, text)):
-            error = {"id": id, "message": text, "status_code": status}
-            return {"status": "FAIL", "seq_reply": seq_reply, "error": error}
+        case Reply(seq_reply, _, error):
+            return {"status": "FAIL", "seq_reply": seq_reply, "error": error_object(error)}
+        case Item(reply_to, data):
+            return {"event": ITEM, "data": data, "reply_to": reply_to}
+        case End(reply_to, error):
+            return {"event": END, "data": error_object(error), "reply_to": reply_to}
         case Resumed(connection_id, next, requests, max_message):
             resumed = {"connection_id": connection_id, "next": next, "requests": requests}
             return {"resumed": resumed if max_message is None else {**resumed, "max_message": max_message}}
-        case Request(seq, action, data, deadline, traceparent):
-            request = {"seq": seq, "action": action, "data": data}
-            if deadline is not None:
-                request["deadline"] = round(deadline * 1000)
-            return request if traceparent is None else {**request, "traceparent": traceparent}
+        case Request():
+            return _request_object(message)
         case Ack(number, None):
             return {"ack": number}
         case Ack(number, connection_id):
@@ -50,7 +70,27 @@ def as_object(message: Reply | Resumed | Request | Cancel | Ack | AckReplies) ->
             return {"ack_replies": number}
         case Cancel(seq):
             return {"cancel": seq}
-    raise AssertionError(message)  # pragma: no cover
+        case More(seq, items):
+            return {"more": seq, "items": items}
+
+
+def _request_object(request: Request) -> dict[str, Any]:
+    spelled = {"seq": request.seq, "action": request.action, "data": request.data}
+    if request.deadline is not None:
+        spelled["deadline"] = round(request.deadline * 1000)
+    for member in ("traceparent", "items"):
+        value = getattr(request, member)
+        if value is not None:
+            spelled[member] = value
+    return spelled
+
+
+def error_object(error: tuple[int, str, str] | None) -> dict[str, Any] | None:
+    """Return the map that says what has failed, and why; None where nothing has."""
+    if error is None:
+        return None
+    status, id, text = error
+    return {"id": id, "message": text, "status_code": status}
 
 
 def client_message(item: dict[str, Any], *, acknowledges: bool) -> FromClient:
@@ -65,6 +105,8 @@ def client_message(item: dict[str, Any], *, acknowledges: bool) -> FromClient:
                 return AckReplies(_number(number, "ack_replies"))
             case {"cancel": seq}:
                 return Cancel(_number(seq, "cancel"))
+            case {"more": seq, "items": items}:
+                return More(_number(seq, "more"), _number(items, "items"))
     raise unknown(item)
 
 
@@ -79,16 +121,24 @@ def _request(item: dict[str, Any]) -> Request | MalformedRequest:
     traceparent = item.get("traceparent")
     if type(traceparent) is not str:
         traceparent = None  # of no importance to what is asked
+    items = item.get("items")
+    if items is not None and (type(items) is not int or not 1 <= items <= LARGEST_NUMBER):
+        return MalformedRequest(seq, "Expected a whole number >= 1 - at `$.items`")
     if deadline is None:
-        return Request(seq, action, item.get("data"), None, traceparent)
+        return Request(seq, action, item.get("data"), None, traceparent, items)
     if type(deadline) not in (int, float) or not 0 <= deadline <= LARGEST_NUMBER:
         return MalformedRequest(seq, "Expected milliseconds >= 0 - at `$.deadline`")
-    return Request(seq, action, item.get("data"), deadline / 1000, traceparent)
+    return Request(seq, action, item.get("data"), deadline / 1000, traceparent, items)
 
 
 def server_message(item: dict[str, Any]) -> FromServer:
     """Return what a server says with this map. Raises `PeerFault` where it says nothing we know."""
     match item:
+        case {"event": "item", "reply_to": seq}:
+            return Item(_number(seq, "reply_to"), item.get("data"))
+        case {"event": "end", "reply_to": seq}:
+            error = item.get("data")
+            return End(_number(seq, "reply_to"), None if error is None else _error(error))
         case {"event": str(name)}:
             number = item.get("seq")
             if number is not None:

@@ -18,15 +18,18 @@ from trio_hub.messages import (
     Cancel,
     CloseCode,
     CloseReason,
+    End,
     Event,
+    Item,
     MalformedRequest,
+    More,
     Reply,
     Request,
     Resumed,
 )
 from trio_hub.options import CompressionOptions
 from trio_hub.wire.bodies import Body
-from trio_hub.wire.codecs import Codec
+from trio_hub.wire.codecs import Codec, FromServer
 from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.frames import close_frame
 from trio_hub.wire.reading import FrameReader
@@ -52,16 +55,21 @@ _data = st.recursive(
     max_leaves=10,
 )
 _deadlines = st.none() | st.integers(0, 10**10).map(lambda milliseconds: milliseconds / 1000)
-_requests = st.builds(Request, st.integers(1, _LARGEST), _names, _data, _deadlines, st.none() | _names)
+_windows = st.none() | st.integers(1, _LARGEST)
+_requests = st.builds(Request, st.integers(1, _LARGEST), _names, _data, _deadlines, st.none() | _names, _windows)
 _failures = st.tuples(st.integers(400, 599), _names, st.text())
 _replies = st.builds(Reply, _numbers, _data) | st.builds(Reply, _numbers, error=_failures)
 _resumed = st.builds(Resumed, _names, _numbers, _numbers, st.none() | _numbers)
+_parts = st.builds(Item, _numbers, _data) | st.builds(End, _numbers, st.none() | _failures)
 _acknowledgements = st.one_of(
-    st.builds(Ack, _numbers, st.none() | _names), st.builds(AckReplies, _numbers), st.builds(Cancel, _numbers)
+    st.builds(Ack, _numbers, st.none() | _names),
+    st.builds(AckReplies, _numbers),
+    st.builds(Cancel, _numbers),
+    st.builds(More, _numbers, _numbers),
 )
 _events = st.builds(Event, st.text(), _data, st.none() | st.dictionaries(st.text(), _data, max_size=2))
 _nearly_messages = st.dictionaries(
-    st.sampled_from("seq action data deadline ack ack_replies cancel event status seq_reply resumed x".split()),
+    st.sampled_from("seq action data deadline items ack ack_replies cancel more event status seq_reply x".split()),
     st.one_of(st.none(), st.booleans(), st.integers(-1, 2), st.floats(-2, 2), st.text(max_size=3)),
 )
 
@@ -88,14 +96,27 @@ class CodecContract:
         assert self.codec.from_client(self.codec.encode(message)) == [message]
 
     @_for_any
-    @given(message=_replies | _resumed)
-    def test_replies_and_resumed_arrive_as_they_were_sent(self, message: Reply | Resumed) -> None:
+    @given(message=_replies | _resumed | _parts)
+    def test_replies_and_resumed_arrive_as_they_were_sent(self, message: Reply | Resumed | Item | End) -> None:
         assert self.codec.from_server(self.codec.encode(message)) == [message]
+
+    @_for_any
+    @given(message=_requests | _acknowledgements | _replies | _parts)
+    def test_who_asks_and_answers_is_understood_in_both(
+        self, message: Request | Ack | AckReplies | Cancel | More | Reply | Item | End
+    ) -> None:
+        assert self.codec.from_peer(self.codec.encode(message)) == [message]
+
+    @_for_any
+    @given(data=_data, number=_numbers)
+    def test_the_parts_of_a_streamed_reply_may_be_framed_as_events(self, data: Any, number: int) -> None:
+        written = self.codec.frames([Body(Event("item", data), reply_to=number)], 7)
+        assert self._heard(written) == [Item(number, data)]
 
     @_for_any
     @given(message=_acknowledgements)
     def test_acknowledgements_and_cancels_arrive_where_they_are_part_of_it(
-        self, message: Ack | AckReplies | Cancel
+        self, message: Ack | AckReplies | Cancel | More
     ) -> None:
         encoded = self.codec.encode(message)
         if self.codec.acknowledges:
@@ -257,18 +278,16 @@ class CodecContract:
             for number, event in enumerate(events, first)
         ]
 
-    def _heard(self, written: bytes) -> list[Event]:
+    def _heard(self, written: bytes) -> list[FromServer]:
         """Return the events in what a server wrote, as any client would read them."""
         inflater = Inflater(15, 2**30, keeps_context=False)
         reader = FrameReader(masked=False, max_message=2**30, max_fragments=1, inflater=inflater)
         received = reader.feed(written)
         assert not reader.midway
-        heard: list[Event] = []
+        heard: list[FromServer] = []
         for message in received:
             assert isinstance(message, str | bytes)
-            for event in self.codec.from_server(message):
-                assert isinstance(event, Event)
-                heard.append(event)
+            heard += self.codec.from_server(message)
         return heard
 
     def _is_fault(
