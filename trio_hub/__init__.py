@@ -10,6 +10,7 @@ Link, open_link, serve_links   one WebSocket, without a hub
 Dispatcher, Handlers           the same, event-driven
 open_pool                      many of them, by name and group
 Streams, open_streams          many messages at once on one
+Calls, open_calls              asking and answering over one, in both directions
 HubOptions, LinkOptions ...    every limit and interval
 HubError and its children      every error, by who is to blame
 """
@@ -57,6 +58,7 @@ from trio_hub.link.spreading import Sent
 from trio_hub.link.streams import Streams, open_streams
 from trio_hub.messages import CloseCode, CloseReason, Event, Kind, LinkStatus
 from trio_hub.options import (
+    CallOptions,
     ClientOptions,
     CompressionOptions,
     DispatchOptions,
@@ -69,8 +71,10 @@ from trio_hub.options import (
     StreamsOptions,
     WhenFull,
 )
+from trio_hub.peer.calls import Calls, open_calls
 from trio_hub.peer.client import Client, open_client
 from trio_hub.peer.connection import Connection
+from trio_hub.peer.items import Items
 from trio_hub.peer.lifeline import Connected, Lost
 from trio_hub.peer.mailbox import Position
 from trio_hub.peer.questions import Question
@@ -83,6 +87,8 @@ __all__ = [
     "Authenticate",
     "Busy",
     "BusyOptions",
+    "CallOptions",
+    "Calls",
     "Client",
     "ClientOptions",
     "CloseCode",
@@ -107,6 +113,7 @@ __all__ = [
     "HubOptions",
     "HubStatistics",
     "Incoming",
+    "Items",
     "Kind",
     "Link",
     "LinkLost",
@@ -173,6 +180,7 @@ __all__ = [
     "latest",
     "must",
     "nobody",
+    "open_calls",
     "open_client",
     "open_link",
     "open_pool",

@@ -15,6 +15,7 @@ from trio_hub.bucket import Rate
 from trio_hub.dialect import STANDARD, Dialect
 
 __all__ = [
+    "CallOptions",
     "ClientOptions",
     "CompressionOptions",
     "DispatchOptions",
@@ -303,3 +304,17 @@ class ClientOptions:
     """Limits on the link. A client trusts its server with larger messages than a server its clients."""
     opening: OpeningOptions = OpeningOptions()
     """Limits on the upgrade."""
+
+
+@attrs.frozen(kw_only=True)
+class CallOptions:
+    """How two ends of a plain link ask each other; both have to say the same of `cbor`."""
+
+    cbor: bool = False
+    """Whether to speak CBOR instead of JSON: what is asked and answered may then hold bytes as they are."""
+    running_requests: int = attrs.field(default=256, validator=_positive)
+    """Requests of the other end that may run, or wait for their turn; one more is refused with 503."""
+    in_flight: int = attrs.field(default=128, validator=_positive)
+    """Requests that may wait for their replies, streamed ones for their last item; `ask` waits for one to end."""
+    items: int = attrs.field(default=64, validator=_positive)
+    """Items of one streamed reply that came and were not taken; beyond, its handler waits."""

@@ -12,7 +12,6 @@ import msgspec
 
 from trio_hub.errors import Misuse, RequestFailed
 from trio_hub.messages import Request
-from trio_hub.peer.connection import Connection
 
 __all__ = ["Router"]
 
@@ -21,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @attrs.frozen
 class _Action:
-    handle: Callable[[Connection, Any], Any]
+    handle: Callable[[Any, Any], Any]
     type: Any
     ordered: bool
     critical: bool
@@ -42,13 +41,15 @@ class Router:
             ...
             return {"moved": True}
 
-    A handler takes the connection that asks and the request's data as the annotated type: an attrs class, or
-    anything else msgspec can validate; data of another form is answered with FAIL 400 that names the place. What the
-    handler returns is the reply's data. Raise `RequestFailed` to answer FAIL; anything else that is raised is logged
-    and answered with 500.
+    A handler takes the connection that asks (without a hub, the `Calls`) and the request's data as the annotated type:
+    an attrs class, or anything else msgspec can validate; data of another form is answered with FAIL 400 that names the
+    place. What the handler returns is the reply's data. Raise `RequestFailed` to answer FAIL; anything else that is
+    raised is logged and answered with 500.
 
-    An ``async def`` handler runs in a task of its own, so it may wait; a plain ``def`` is answered at once and must
-    not block.
+    An ``async def`` handler runs in a task of its own, so it may wait; a plain ``def`` handler is answered at once and
+    must not block. One that yields (an async generator), or returns an async iterator, streams its reply: each item is
+    made when there is room for it, and the generator is closed whatever happens: when the client cancels or leaves,
+    after the deadline, and when the connection is gone.
     """
 
     def __init__(self) -> None:
@@ -80,8 +81,8 @@ class Router:
         """Whether there is a handler for this action."""
         return action in self._actions
 
-    def __call__(self, connection: Connection, request: Request) -> Any:
-        """Validate and handle a request; return the reply's data, or a coroutine that will."""
+    def __call__(self, connection: Any, request: Request) -> Any:
+        """Validate and handle a request; return the reply's data, or a coroutine that will, or an async iterator."""
         action = self._actions.get(request.action)
         if action is None:
             raise RequestFailed(404, "unknown_action", f"no action {request.action[:100]!r}")

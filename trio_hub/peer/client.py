@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -149,7 +148,7 @@ class Client:
         `Misuse` for data that cannot be encoded, and `Closed` or `Refused` when there will be no connection.
         """
         await self._wait_to_ask()
-        question = self._conversation.ask(action, data, _finite(deadline))
+        question = self._conversation.ask(action, data, deadline)
         await trio.lowlevel.cancel_shielded_checkpoint()  # it is asked: too late to be cancelled
         return question
 
@@ -191,7 +190,7 @@ class Client:
         another process could not resume before it any more, and would be told of a gap.
         """
         await self._wait_to_ask()
-        items = self._conversation.ask_for_items(action, data, _finite(deadline))
+        items = self._conversation.ask_for_items(action, data, deadline)
         try:
             await trio.lowlevel.cancel_shielded_checkpoint()
             yield items
@@ -276,10 +275,6 @@ class Client:
             self._topics.pop(topic, None)
         except HubError as error:
             log.debug("not subscribed to %r again: %s", topic, error)
-
-
-def _finite(deadline: float | None) -> float | None:
-    return None if deadline is None or not deadline < math.inf else deadline
 
 
 @asynccontextmanager

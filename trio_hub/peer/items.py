@@ -170,4 +170,4 @@ async def send_items(items: AsyncIterator[Any], seq: int, allowance: Allowance, 
 
 def closing(items: AsyncIterator[Any]) -> AbstractAsyncContextManager[Any]:
     """Return what closes an iterator in the end, where it can be closed, as generators can."""
-    return aclosing(items) if hasattr(items, "aclose") else nullcontext()  # type: ignore[type-var]
+    return aclosing(items) if hasattr(items, "aclose") else nullcontext()

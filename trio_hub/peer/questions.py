@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -111,14 +112,14 @@ class Questions:
 
     def ask(self, action: str, data: Any, deadline: float | None, largest: int) -> Question:
         """Number and encode a request. Raises `Misuse` where that is not possible in `largest` bytes."""
-        request = Request(self._highest + 1, action, data, deadline)
+        request = Request(self._highest + 1, action, data, _finite(deadline))
         question = Question(self, request, self._encode(request, largest))
         self._open[question.seq] = question
         return question
 
     def ask_for_items(self, action: str, data: Any, deadline: float | None, largest: int, window: int) -> Items:
         """Likewise for a streamed reply, of which no more than `window` items may wait to be taken."""
-        request = Request(self._highest + 1, action, data, deadline, items=window)
+        request = Request(self._highest + 1, action, data, _finite(deadline), items=window)
         items = Items(request, self._encode(request, largest), self._say_more)
         self._open[items.seq] = items
         return items
@@ -197,3 +198,7 @@ class Questions:
             question.end(error)
         self._open.clear()
         self._room.unpark_all()
+
+
+def _finite(deadline: float | None) -> float | None:
+    return None if deadline is None or not deadline < math.inf else deadline
