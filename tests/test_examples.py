@@ -140,6 +140,20 @@ async def test_a_distributed_queue_goes_on_while_a_server_is_away():
     ]
 
 
+async def test_a_model_s_tokens_survive_a_cut_link():
+    ended = await run(sys.executable, str(EXAMPLES / "llm_stream.py"))
+    text = "You said 'hello' and I have little to add to that . \n(over 2 links)\n"
+    assert (ended.stdout.decode(), ended.returncode, ended.stderr) == (text, 0, b"")
+
+
+async def test_two_programs_ask_each_other():
+    async with program(sys.executable, str(EXAMPLES / "rpc.py")) as server:
+        ended = await run(sys.executable, str(EXAMPLES / "rpc.py"), "--ask", await server.line())
+    steps = "".join(f"a boat: step {n} of 3\n" for n in (1, 2, 3))
+    assert ended.stdout.decode() == f"{steps}a bomb: you do not want it\n"
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 @asynccontextmanager
 async def as_somebody(server):
     """Three users of the chat, each with a connection."""
