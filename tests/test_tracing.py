@@ -51,6 +51,19 @@ class Tracing:
         async def wait(connection, data: dict):
             await trio.sleep_forever()
 
+        @router.action("count")
+        async def count(connection, data: int):
+            for n in range(data):
+                await trio.sleep(1)
+                await self.server.publish(Event("counted"), to=topic("town"))
+                yield n
+            await trio.sleep(1)
+            raise ValueError("broken on purpose")
+
+        @router.action("count_later")
+        async def count_later(connection, data: int):
+            return count(connection, data)
+
         self.server = Server(router, tracer=self.tracer)
 
     def named(self, name: str):
@@ -151,3 +164,21 @@ async def test_where_nothing_is_asked_for_neither_extra_is_loaded():
         assert not {"opentelemetry", "prometheus_client"} & set(sys.modules)
         """
     await trio.run_process([sys.executable, "-c", program])
+
+
+@pytest.mark.parametrize("action", ["count", "count_later"])
+async def test_a_streamed_reply_s_span_lasts_as_long_as_its_handler(autojump_clock, action):
+    tracing = Tracing()
+    async with open_world(tracing.server) as world, world.open_client() as client:
+        async with client.stream(action, 2) as items:
+            assert [await anext(items), await anext(items)] == [0, 1]
+            assert tracing.named("request") == []
+            with pytest.raises(RequestFailed):
+                await anext(items)
+        span = tracing.one("request")
+        assert span.status.status_code is StatusCode.ERROR
+        assert [each.parent.span_id for each in tracing.named("publish")] == [span.context.span_id] * 2
+        async with client.stream(action, 100) as items:
+            await anext(items)
+        await trio.sleep(1)
+        assert len(tracing.named("request")) == 2

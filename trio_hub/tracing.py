@@ -10,7 +10,7 @@ called, which is wrapped.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from inspect import iscoroutine
 from typing import Any
@@ -31,6 +31,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from trio_hub.errors import RequestFailed
 from trio_hub.messages import Request
+from trio_hub.peer.items import closing, is_stream
 from trio_hub.peer.requests import Handler
 
 __all__ = ["TracedHandler", "Traces"]
@@ -71,7 +72,7 @@ class TracedHandler:
         self.ordered = handler.ordered
 
     def __call__(self, connection: Any, request: Request) -> Any:
-        """Return the reply's data, or a coroutine that will, as the handler does."""
+        """Return the reply's data, or a coroutine that will, or the items of a streamed reply, as the handler does."""
         span = self._tracer.start_span(
             "request",
             context=_parent(request.traceparent),
@@ -82,17 +83,38 @@ class TracedHandler:
         try:
             with _in(span):
                 result = self._handler(connection, request)
-            handed_over = iscoroutine(result)
-            return _carry_on(span, result) if handed_over else result
+            if iscoroutine(result):
+                handed_over = True
+                return _carry_on(span, result, streams=request.items is not None)
+            handed_over = request.items is not None and is_stream(result)
+            return _stream_on(span, result) if handed_over else result
         finally:
             if not handed_over:
                 span.end()
 
 
-async def _carry_on(span: Span, work: Coroutine[Any, Any, Any]) -> Any:
+async def _carry_on(span: Span, work: Coroutine[Any, Any, Any], *, streams: bool) -> Any:
+    handed_over = False
     try:
         with _in(span):
-            return await work
+            result = await work
+        handed_over = streams and is_stream(result)
+        return _stream_on(span, result) if handed_over else result
+    finally:
+        if not handed_over:
+            span.end()
+
+
+async def _stream_on(span: Span, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    try:
+        async with closing(items):
+            while True:
+                with _in(span):
+                    try:
+                        item = await anext(items)
+                    except StopAsyncIteration:
+                        return
+                yield item
     finally:
         span.end()
 
