@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import attrs
 import h11
+import msgspec
 import trio
 
 from trio_hub.dialect import STANDARD, Dialect
@@ -299,7 +300,7 @@ def _check_said_again(item: Any, codec: Codec, understand: Callable[[str | bytes
     (heard,) = understand(codec.encode(item))
     if isinstance(item, Request) and item.deadline is not None:
         assert abs(heard.deadline - item.deadline) < max(0.00051, item.deadline * 1e-12)  # written in milliseconds
-        item = attrs.evolve(item, deadline=heard.deadline)
+        item = msgspec.structs.replace(item, deadline=heard.deadline)
     assert heard == item
 
 

@@ -95,13 +95,13 @@ class Connection:
         self._left = left
         self._changed = changed
         self._hooks = Hooks(self, plugins, options.hook_queue) if plugins else None
-        self._link: Link | None = None
+        self.link: Link | None = None  # the one it has at this moment
         self.writer: Writer | None = None  # of that link
         self.framing: Framing = codec  # as that link wants it
         self._links = 0
         self._reading: Link | None = None  # the link that the life task reads from, and sees to the end of
         self._change = trio.Event()  # set when an away connection gets a link, or is to end
-        self._ended = False
+        self.has_ended = False  # nobody can come back to it any more
         self._drawn: dict[Heed, bool] = {}  # see `_heed_fate`
         self._writing = Patience(options.outbox.age)
         self._acknowledging = Patience(options.outbox.acknowledge_within)
@@ -116,12 +116,7 @@ class Connection:
     @property
     def attached(self) -> bool:
         """Whether it has a link at this moment."""
-        return self._link is not None
-
-    @property
-    def link(self) -> Link | None:
-        """The link it has at this moment."""
-        return self._link
+        return self.link is not None
 
     @property
     def asked(self) -> int:
@@ -181,7 +176,7 @@ class Connection:
 
     def follow(self, body: Body, heed: Heed) -> None:
         """Have `heed` told what becomes of an event that it is owed; `WRITTEN` when the system has its bytes."""
-        if self._ended:
+        if self.has_ended:
             heed(Fate.LOST)
         else:
             self.outbox.watch(body, partial(self._heed_fate, heed))
@@ -215,12 +210,12 @@ class Connection:
 
     def press(self, now: float) -> None:
         """Give its link up if nothing was acknowledged for too long. To be called now and then."""
-        if self._link is None or not self.codec.acknowledges or self.outbox.next_number == 1:
+        if self.link is None or not self.codec.acknowledges or self.outbox.next_number == 1:
             return  # a hello alone is handled with what follows
         oldest = self.outbox.first_kept
         due = oldest + (oldest < self.outbox.next_number)
         if self._acknowledging.has_run_out(now, done=oldest, due=due):
-            self._link.end(CloseReason(CloseCode.LOST_PATIENCE, "nothing was acknowledged for too long"))
+            self.link.end(CloseReason(CloseCode.LOST_PATIENCE, "nothing was acknowledged for too long"))
 
     # -- links come and go
 
@@ -234,7 +229,7 @@ class Connection:
 
         `resumed` says that the outbox was moved to where the client wants to go on.
         """
-        previous = self._link
+        previous = self.link
         self._attach(link)
         self._links += 1
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
@@ -255,26 +250,21 @@ class Connection:
 
     def _attach(self, link: Link | None) -> None:
         """Note the link it has from now on, and what `broadcast` needs to know of that."""
-        self._link = link
+        self.link = link
         self.writer = None if link is None else link.writer
         if link is not None:
             self.framing = self.codec if link.deflater is None else self.codec.deflating(link.deflater)
         self._changed(self)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether nobody can come back to it any more."""
-        return self._ended
-
     def end(self, close: CloseReason) -> None:
         """End it for good: say so on its link, and let nobody resume. Never waits."""
-        if self._link is not None:
-            self._link.end(close)
+        if self.link is not None:
+            self.link.end(close)
         self.give_up()
 
     def give_up(self) -> None:
         """Wait for no further link, and cancel what was asked. Never waits."""
-        self._ended = True
+        self.has_ended = True
         self._hearing.give_up()
         self._change.set()
 
@@ -289,8 +279,8 @@ class Connection:
             if self.gap is not None:
                 self._tell("gap", self.gap)
             try:
-                while self._link is not None:
-                    await self._live_on(self._link)
+                while self.link is not None:
+                    await self._live_on(self.link)
                     await self._wait_for_link()
             finally:
                 self._over()
@@ -308,14 +298,14 @@ class Connection:
             link.end(_LEAVING)  # of importance only when we are cancelled
             link.writer.draw_from(None)
             self._tasks.start_soon(link.close)
-        if self._link is link:
+        if self.link is link:
             self._attach(None)
             self._tell("disconnected", link.closed)
 
     async def _wait_for_link(self) -> None:
         """Wait for a newer link, as long as the window allows."""
         with trio.move_on_after(self._options.window):
-            while self._link is None and not self._ended:
+            while self.link is None and not self.has_ended:
                 self._change = trio.Event()
                 await self._change.wait()
 
@@ -324,7 +314,7 @@ class Connection:
         assert self._tasks is not None
         self.give_up()
         self._left(self, "expired")
-        link = self._link
+        link = self.link
         self._attach(None)
         if link is not None:  # we are cancelled
             link.end(_LEAVING)
@@ -340,7 +330,7 @@ class Connection:
 
     def _tell(self, moment: str, *details: Any) -> None:
         """Have plugins told. Where they cannot follow any more the connection ends, so that nothing is left untold."""
-        if self._hooks is not None and not self._hooks.tell(moment, *details) and not self._ended:
+        if self._hooks is not None and not self._hooks.tell(moment, *details) and not self.has_ended:
             log.error("plugins are too slow: connection %s is given up", self.id)
             self._left(self, "overflow")
             self.end(CloseReason(CloseCode.INTERNAL, "something cannot follow here; see the server's log"))
