@@ -80,3 +80,18 @@ async def test_the_end_wakes_whoever_waits(autojump_clock):
         tasks.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
         mailbox.end(Closed("over"))
+
+
+async def test_what_is_not_for_its_reader_is_handled_with_what_came_before_it():
+    mailbox = Mailbox(100, at(0))
+    mailbox.pass_by(at(1), 10)
+    assert (mailbox.position, mailbox.handled, mailbox.handled_size) == (at(1), 1, 10)
+    mailbox.put(Event("e", 1), at(2), 5)
+    mailbox.pass_by(at(3), 10)
+    mailbox.pass_by(at(4), 10)
+    assert mailbox.position == at(1)
+    await mailbox.take()
+    mailbox.pass_by(at(5), 10)
+    assert (mailbox.position, mailbox.handled) == (at(1), 1)
+    mailbox.settle()
+    assert (mailbox.position, mailbox.handled, mailbox.handled_size) == (at(5), 5, 45)

@@ -162,6 +162,18 @@ async def test_many_at_once_and_events_and_replies_between_them(autojump_clock):
         assert streams == {n: list(range(n)) for n in range(100)}
 
 
+async def test_ordered_streams_are_made_one_after_the_other(autojump_clock):
+    counting = Counting()
+    async with open_hub_and_client(counting.server) as (_, client), trio.open_nursery() as tasks:
+        for n in (3, 2, 1):
+            tasks.start_soon(all_of, client, "in_order", n)
+            await wait_all_tasks_blocked()
+        await trio.sleep(2.5)
+        assert counting.begun == [3]
+        await trio.sleep(10)
+        assert counting.begun == counting.closed == [3, 2, 1]
+
+
 # -- nobody makes what is not taken
 
 
@@ -407,6 +419,43 @@ async def test_a_gap_ends_the_streams_that_were_under_way(autojump_clock):
         with pytest.raises(Gap):
             await client.receive()
         assert await all_of(client, "count", 100) == list(range(100))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_in_a_storm_that_outlasts_the_window_a_reader_has_a_beginning_and_is_told(autojump_clock, seed):
+    """And nothing is left running, whatever became of the words that called it off."""
+    counting = Counting(HubOptions(window=4, outbox=OutboxOptions(kept_count=40, count=80)))
+    rng = random.Random(seed)
+    ends = []
+
+    async def take(client):
+        while True:
+            length, most = rng.randint(0, 60), rng.randint(0, 60)
+            taken = []
+            try:
+                async with client.stream(rng.choice(["count", "count_slowly", "in_order"]), length) as items:
+                    while len(taken) <= most:
+                        taken.append(await anext(items))
+            except StopAsyncIteration:
+                assert len(taken) == length
+            except HubError as error:
+                ends.append(type(error))
+            assert taken == list(range(len(taken)))
+
+    async with open_hub_and_client(counting.server) as (server, client):
+        with trio.move_on_after(400):
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(client.weather.storm, rng)
+                for _ in range(10):
+                    tasks.start_soon(take, client)
+        assert set(ends) <= {Gap, OutcomeUnknown}
+        assert ends
+        assert client.weather.dials > 20
+        await trio.sleep(100)
+        assert await client.request("plain") == "plain"
+        assert sorted(counting.begun) == sorted(counting.closed)
+        assert [each.statistics().running_requests for each in server.hub.connections()] == [0]
+        assert not client._conversation.questions._left
 
 
 async def test_a_request_that_a_gap_overtakes_is_carried_out_behind_it(autojump_clock):

@@ -83,7 +83,12 @@ class Conversation:
             self.send(question)
         self.questions.repeat_small_words()
         if isinstance(said, Resumed):
-            self._acked, self._acked_replies = -1, 0  # what was said last may have died with the last link
+            acked, self._acked, self._acked_replies = (
+                self._acked,
+                -1,
+                0,
+            )  # what was said may have died with the last link
+            self._acknowledge_events(acked)
             self.acknowledge()
             return True
         return False
@@ -117,8 +122,7 @@ class Conversation:
         if self._passed >= self._ack_every or self._passed_size >= self._ack_size:
             # Some event in front of them may still be handled, by the program that takes them. The hub writes no more
             # than it keeps, so to wait for that would be for ever.
-            self._acknowledge_events(number)
-            self._passed = self._passed_size = 0
+            self._acknowledge_all()
 
     def _begin_anew(self, hello: Event) -> None:
         """Go on under the id of this hello, behind a gap if there was another id before."""
@@ -128,6 +132,7 @@ class Conversation:
                 window = hello.data.get("window")
                 self.window = window if isinstance(window, int | float) else 0.0
                 had_one, self.id, self._next, self._acked = self.id is not None, id, 1, -1
+                self._passed = self._passed_size = 0
             case _:
                 raise PeerFault(CloseCode.PROTOCOL_ERROR, "hello without a connection_id")
         match hello.data.get("gap"):
@@ -181,13 +186,17 @@ class Conversation:
             return
         position, replies = self.mailbox.position, self.questions.answered_up_to
         self._handled_when_acked, self._handled_size_when_acked = self.mailbox.handled, self.mailbox.handled_size
-        if position is not None and position.connection_id == self.id:
+        if self.id is not None and not self.mailbox.holds_events:  # but perhaps a gap that nobody takes
+            self._acknowledge_all()
+        elif position is not None and position.connection_id == self.id:
             self._acknowledge_events(position.next - 1)
-            if position.next == self._next:
-                self._passed = self._passed_size = 0
         if replies > self._acked_replies:
             self._acked_replies = replies
             self.say(self._codec.encode(AckReplies(replies)))
+
+    def _acknowledge_all(self) -> None:
+        self._passed = self._passed_size = 0
+        self._acknowledge_events(self._next - 1)
 
     def _acknowledge_events(self, number: int) -> None:
         if self.link is not None and number > self._acked:

@@ -86,9 +86,9 @@ class Items(AsyncIterator[Any]):
 
     async def __anext__(self) -> Any:
         """Return the next item. Raises as the class says, `StopAsyncIteration` at the end, and so again and again."""
+        await trio.lowlevel.checkpoint()
         if self._is_read:
             raise Misuse("another task waits for these items already")
-        await trio.lowlevel.checkpoint()
         self._is_read = True
         try:
             while not (self._came or self._has_ended):

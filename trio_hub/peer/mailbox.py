@@ -73,6 +73,11 @@ class Mailbox:
         if all_is_handled:
             self.settle()
 
+    @property
+    def holds_events(self) -> bool:
+        """Whether there is an event that is not handled. A gap is none: whoever dies before it is told of it again."""
+        return self._taken is not None or any(isinstance(entry.content, Event) for entry in self._entries)
+
     def end(self, error: Exception) -> None:
         """Nothing more will come: when all is taken, `take` raises `error`."""
         self._end = error
