@@ -150,7 +150,7 @@ MUTATIONS = (
     ),
     mutation(
         "replies are not kept",
-        ("            self._keep(request.seq, message)\n", "            pass\n"),
+        ("            self._replies.keep(request.seq, message)\n", "            pass\n"),
         of="peer/requests.py",
     ),
     mutation(

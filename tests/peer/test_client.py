@@ -435,3 +435,28 @@ async def test_a_takeover_long_after_the_last_vain_dial_is_somebody_else(autojum
         with pytest.raises(Closed, match="4101"):
             await client.receive()
         assert weather.dials == 2
+
+
+async def test_what_was_acknowledged_ahead_of_the_position_is_repeated_after_a_lost_link(autojump_clock):
+    """An event is handled while items come behind it; the hub keeps no more than so many that it was not told of."""
+    heard = []
+
+    async def first(link, query):
+        await say(link, hello(), {"event": "tick"})
+        heard.append(json.loads(await anext(link)))
+        await say(link, [{"event": "item", "data": n, "reply_to": 1} for n in range(8)])
+        heard.append(json.loads(await anext(link)))
+
+    async def second(link, query):
+        await say(link, {"resumed": {"connection_id": ID, "next": 10, "requests": 1}})
+        heard.extend([json.loads(await anext(link)) for _ in range(2)])
+        await say(link, {"event": "end", "data": None, "reply_to": 1})
+        await stay(link)
+
+    async with scripted(first, second, options=ClientOptions(first_retry=0.1, ack_every=8, items=100)) as client:
+        assert (await client.receive()).name == "tick"
+        async with client.stream("count") as items:
+            assert [item async for item in items] == list(range(8))
+    asked = {"seq": 1, "action": "count", "data": None, "items": 100}
+    told = {"ack": 9, "connection_id": ID}
+    assert heard == [asked, told, asked, told]

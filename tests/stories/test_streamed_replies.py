@@ -245,6 +245,23 @@ async def test_a_long_stream_may_be_taken_while_an_event_is_handled(autojump_clo
         assert server.hub.statistics().gaps == 0
 
 
+async def test_also_in_a_storm(autojump_clock):
+    counting = Counting()
+    async with open_hub_and_client(counting.server) as (server, client), trio.open_nursery() as tasks:
+        await server.publish(Event("tick"), to=everyone())
+        await client.receive()
+        tasks.start_soon(client.weather.storm, random.Random(3))
+        taken = []
+        async with client.stream("count", 4000) as items:
+            async for item in items:
+                taken.append(item)
+                await trio.sleep(0.02)
+        assert taken == list(range(4000))
+        assert server.hub.statistics().gaps == 0
+        assert client.weather.dials > 10
+        tasks.cancel_scope.cancel()
+
+
 async def test_what_came_behind_an_event_as_a_short_stream_leaves_it_unacknowledged(autojump_clock):
     counting = Counting()
     async with open_world(counting.server) as world:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from inspect import iscoroutine
 from typing import Any, Protocol
@@ -29,11 +28,14 @@ from trio_hub.errors import HubError, Misuse, RequestFailed
 from trio_hub.messages import End, Reply, Request
 from trio_hub.options import HubOptions
 from trio_hub.peer.items import PLAIN, Allowance, Outlet, closing, is_stream, send_items
+from trio_hub.peer.replies import Replies
 from trio_hub.wire.codecs import Codec
 
 __all__ = ["Handler", "Requests"]
 
 log = logging.getLogger("trio_hub.peer")
+
+_STREAMED = "the reply is a stream: ask for its items, in trio-hub.v1"
 
 
 class Handler(Protocol):
@@ -99,9 +101,7 @@ class Requests:
         self._running: dict[Hashable, _Job] = {}
         self._lane: list[_Job] = []
         self._lane_is_busy = False
-        self._replies: OrderedDict[int, str | bytes] = OrderedDict()
-        self._replies_size = 0
-        self._streamed: dict[int, None] = {}  # whose end was said, in place of a reply
+        self._replies = Replies(options)
         self.highest = 0
 
     def run_in(self, tasks: trio.Nursery) -> None:
@@ -159,10 +159,7 @@ class Requests:
 
     def forget_replies(self, number: int) -> None:
         """Forget the replies up to request `number`: the client has them."""
-        for seq in [seq for seq in self._replies if seq <= number]:
-            self._replies_size -= len(self._replies.pop(seq))
-        for seq in [seq for seq in self._streamed if seq <= number]:
-            del self._streamed[seq]
+        self._replies.forget(number)
 
     def refuse(self, seq: int, failure: RequestFailed, asked_on: Any) -> None:
         """Answer a request that cannot even be begun."""
@@ -231,7 +228,7 @@ class Requests:
         """Send the items of a streamed reply. Raises what they raise."""
         if self._outlet is None or job.request.items is None:
             async with closing(items):
-                raise _NOT_ASKED_FOR_ITEMS
+                raise RequestFailed(406, "streamed", _STREAMED)
         job.allowance = Allowance(job.request.items)
         await send_items(items, job.request.seq, job.allowance, self._outlet)
 
@@ -243,9 +240,7 @@ class Requests:
             await self._outlet.wait_for_room()
             self._outlet.put(End(seq, failure))
         del self._running[job.key]
-        self._streamed[seq] = None
-        if len(self._streamed) > self._options.kept_replies:
-            del self._streamed[next(iter(self._streamed))]
+        self._replies.note_streamed(seq)
         self._answered(200 if failure is None else failure[0])
 
     async def _work_off_lane(self, job: _Job, work: Work) -> None:
@@ -284,7 +279,7 @@ class Requests:
     def _answer(self, request: Request, asked_on: Any, data: Any = None, *, error: Exception | None = None) -> None:
         message = self._fail(request, error) if error is not None else self._succeed(request, data)
         if self._once:
-            self._keep(request.seq, message)
+            self._replies.keep(request.seq, message)
         self._send(message, asked_on)
 
     def _succeed(self, request: Request, data: Any) -> str | bytes:
@@ -300,27 +295,14 @@ class Requests:
         self._answered(failure[0])
         return self._codec.encode(Reply(request.seq, None, failure))
 
-    def _keep(self, seq: int, message: str | bytes) -> None:
-        replies, options = self._replies, self._options
-        replies[seq] = message
-        self._replies_size += len(message)
-        while self._replies_size > options.kept_replies_size or len(replies) > options.kept_replies:
-            if len(replies) == 1:
-                return
-            _, oldest = replies.popitem(last=False)
-            self._replies_size -= len(oldest)
-
     def _repeat(self, request: Request, asked_on: Any) -> None:
-        if request.seq in self._running or request.seq in self._streamed:
+        if request.seq in self._running or self._replies.was_streamed(request.seq):
             return
         message = self._replies.get(request.seq)
         if message is None:
             gone = (410, "reply_gone", "this request was answered before, and the reply is no longer kept")
             message = self._codec.encode(Reply(request.seq, None, gone))
         self._send(message, asked_on)
-
-
-_NOT_ASKED_FOR_ITEMS = RequestFailed(406, "streamed", "the reply is a stream: ask for its items, in trio-hub.v1")
 
 
 async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
