@@ -19,8 +19,8 @@ from typing import Any, Final
 import trio
 
 from trio_hub.errors import Closed, HubError, LinkLost, PeerFault, RequestFailed
+from trio_hub.link.dialing import open_link
 from trio_hub.link.link import Link
-from trio_hub.link.opening import open_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Cancel, CloseCode, CloseReason, End, Item, MalformedRequest, More, Reply, Request
 from trio_hub.options import CallOptions, HubOptions, LinkOptions, OpeningOptions
