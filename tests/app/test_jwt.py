@@ -133,8 +133,8 @@ NOW = int(time.time())
 
 BAD = {
     "expired": (token_of(exp=NOW - 1), {}),
-    "not yet valid": (token_of(nbf=NOW + 60), {}),
-    "of the future": (token_of(iat=NOW + 60), {}),
+    "not yet valid": (token_of(nbf=NOW + 86_400), {}),
+    "of the future": (token_of(iat=NOW + 86_400), {}),
     "an endless end": (_by_hand({"sub": "ann", "exp": math.inf}), {}),
     "an end that is no number": (_by_hand({"sub": "ann", "exp": "soon"}), {}),
     "an end that is a list": (_by_hand({"sub": "ann", "exp": [1]}), {"allow_endless": True}),
