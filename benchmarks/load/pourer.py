@@ -7,7 +7,6 @@ Each command is a number of bytes; the answer is how long that took, and the mos
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 import zlib
@@ -17,6 +16,7 @@ import trio
 
 from benchmarks.conversation import answer, next_command
 from benchmarks.dialects import options_for
+from benchmarks.memory import peak
 from trio_hub import Kind, open_link
 
 __all__: list[str] = []
@@ -51,7 +51,7 @@ async def main() -> None:
             reply = await anext(link)
             took = time.perf_counter() - begun
             whole = reply == f"{size} {water.checksum}"
-            answer(seconds=took, whole=whole, peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            answer(seconds=took, whole=whole, peak=peak())
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ python -m benchmarks.servers.swallow DIALECT plain|deflated
 
 from __future__ import annotations
 
-import resource
 import sys
 import zlib
 from functools import partial
@@ -14,6 +13,7 @@ import trio
 
 from benchmarks.conversation import answer, next_command
 from benchmarks.dialects import options_for
+from benchmarks.memory import peak
 from trio_hub import Link, serve_links
 
 __all__: list[str] = []
@@ -36,7 +36,7 @@ async def main() -> None:
         listeners = await tasks.start(partial(serve_links, swallow, options=options))
         answer(port=listeners[0].socket.getsockname()[1])
         while await trio.to_thread.run_sync(next_command):
-            answer(peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            answer(peak=peak())
         tasks.cancel_scope.cancel()
 
 
