@@ -38,8 +38,10 @@ from trio_hub.wire.frames import (
     frame,
     message_frame,
 )
+from trio_hub.wire.inbound import Arriving
 from trio_hub.wire.pieces import PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
+from trio_hub.wire.streams import Multiplexer
 
 __all__ = ["TARGETS"]
 
@@ -170,6 +172,34 @@ def _joined(pieces: Iterable[bytes], dialect: Dialect, *, deflated: bool, masked
     if whole.fault is not None:
         check_tellable(whole.fault)
     return received, str(whole.fault)
+
+
+def streams_heard(data: bytes) -> None:
+    """Whatever a peer says of many messages: it is a fault, or what waits stays within the limits."""
+    given = Input(data)
+    window, messages = given.number() % 64 + 1, given.number() % 8 + 1
+    ours = Multiplexer(window=window, messages=messages, chunk=16)
+    begun: list[Arriving] = []
+    try:
+        while given.rest:
+            order = given.number()
+            if order & 3 and begun:
+                which = begun[(order >> 2) % len(begun)]
+                if order & 1:
+                    ours.inbound.take(which)
+                else:
+                    ours.inbound.stop(which, order, "enough")
+            arriving = ours.hear(given.take(given.number() % 32))
+            if arriving is not None:
+                begun.append(arriving)
+            waiting = [len(each._data) for each in begun]
+            assert all(size <= window for size in waiting)
+            assert sum(size > 0 for size in waiting) <= messages
+            assert len(ours.inbound.live) <= messages
+            if order & 16:
+                ours.draw(1000)
+    except PeerFault as fault:
+        check_tellable(fault)
 
 
 def _check_memory(reader: FrameReader) -> None:
@@ -418,6 +448,7 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
         frames_written,
         deflated_read,
         pieces_read,
+        streams_heard,
         messages_from_client,
         messages_from_server,
         heads,
