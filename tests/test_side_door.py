@@ -690,6 +690,26 @@ async def test_an_idle_stream_is_closed_at_the_deadline(autojump_clock):
         assert trio.current_time() == pytest.approx(7)
 
 
+async def test_who_asks_and_reads_no_answer_is_let_go_at_the_deadline(autojump_clock):
+    async with open_world(options=HubOptions(strangers=1, opening=OpeningOptions(deadline=7))) as world:
+        stubborn = caller(world)
+        with trio.fail_after(60), pytest.raises(trio.BrokenResourceError):
+            await stubborn.send(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 10_000)
+        assert trio.current_time() == pytest.approx(7)
+        assert (await caller(world).ask("GET", "/healthz"))[0] == 200
+
+
+async def test_nobody_asks_on_one_stream_for_ever(autojump_clock):
+    async with open_world() as world:
+        somebody = caller(world)
+        for _ in range(600 // 8):
+            status, headers, _ = await somebody.ask("GET", "/healthz")
+            assert (status, "connection" in headers) == (200, False)
+            await trio.sleep(8)
+        assert (await somebody.ask("GET", "/healthz"))[1]["connection"] == "close"
+        await somebody.expect_the_end()
+
+
 @pytest.mark.parametrize(
     "said",
     [

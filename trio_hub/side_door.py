@@ -23,6 +23,7 @@ __all__ = ["SideDoor"]
 log = logging.getLogger("trio_hub.server")
 
 _WORTH_READING = 64 * 1024  # of a body that is of no interest, so that the next request may follow on the stream
+_LONGEST = 600.0  # s, that one stream is asked on: it has a stranger's place
 
 
 @attrs.frozen
@@ -44,23 +45,32 @@ class SideDoor:
     async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, peer: str | None) -> None:
         """Answer the request in `head` and those that follow on this stream; the caller closes it.
 
-        `peer` is the address at its other end. Each request must be complete within the opening's deadline, which is
-        also how long an idle stream is kept.
+        `peer` is the address at its other end. Each request must be complete within the opening's deadline, and each
+        answer taken; that is also how long an idle stream is kept.
         """
+        until = trio.current_time() + _LONGEST
         try:
             following: RequestHead | None = head
             while following is not None:
-                rest = await self._serve_one(stream, following, peer)
+                rest = await self._serve_one(stream, following, peer, until)
                 following = None if rest is None else await self._next_head(stream, rest)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             log.debug("a request was broken off: %s", error)
 
-    async def _serve_one(self, stream: trio.abc.Stream, head: RequestHead, peer: str | None) -> bytes | None:
-        """Answer one request; return what has come behind it, or None where nothing can follow on this stream."""
+    async def _serve_one(
+        self, stream: trio.abc.Stream, head: RequestHead, peer: str | None, until: float
+    ) -> bytes | None:
+        """Answer one request; return what has come behind it, or None where nothing can follow on this stream, as
+        nothing does after `until`.
+        """
         parser = h11.Connection(h11.SERVER, max_incomplete_event_size=self._options.head_size)
         parser.receive_data(head.raw + head.rest)
         question = await self._question(parser, stream, head, peer)
-        await stream.send_all(await self._answer(parser, question, has_body=head.method != "HEAD"))
+        answer = await self._answer(parser, question, until, has_body=head.method != "HEAD")
+        with trio.move_on_after(self._options.deadline) as writing:
+            await stream.send_all(answer)
+        if writing.cancelled_caught:
+            return None
         if parser.their_state is h11.SEND_BODY:
             with trio.move_on_after(self._options.deadline):
                 await hear_out(stream)
@@ -116,7 +126,7 @@ class SideDoor:
             asked = HTTPFault(413, f"The body is larger than {most} bytes")
         return _Question(asked, body or b"")
 
-    async def _answer(self, parser: h11.Connection, question: _Question, *, has_body: bool) -> bytes:
+    async def _answer(self, parser: h11.Connection, question: _Question, until: float, *, has_body: bool) -> bytes:
         status, headers = 200, dict[str, str]()
         try:
             if isinstance(question.asked, HTTPFault):
@@ -127,7 +137,8 @@ class SideDoor:
         except Closed as error:
             status, content = 503, Content.json({"error": str(error)})
         headers = {"Content-Type": content.type, **content.headers, **headers}
-        if self.is_leaving or parser.their_state is not h11.DONE:  # behind a body that was not read nothing can follow
+        is_last = self.is_leaving or trio.current_time() >= until
+        if is_last or parser.their_state is not h11.DONE:  # behind a body that was not read nothing can follow
             headers["Connection"] = "close"
         return write_response(parser, status, headers, content.body, has_body=has_body)
 
