@@ -663,10 +663,25 @@ async def test_who_keeps_asking_keeps_no_server_from_leaving(autojump_clock):
     async with open_world() as world:
         somebody = caller(world)
         assert "connection" not in (await somebody.ask("GET", "/healthz"))[1]
+        await somebody.send(b"GET /healthz HT")
         await world.server.drain(deadline=1)
-        status, headers, _ = await somebody.ask("GET", "/healthz")
-        assert (status, headers["connection"]) == (200, "close")
+        await somebody.send(b"TP/1.1\r\nHost: x\r\n\r\n")
+        answer = await somebody.stream.receive_some()
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"Connection: close" in answer
         await somebody.expect_the_end()
+
+
+async def test_an_idle_stream_keeps_no_server_from_leaving(autojump_clock):
+    async with open_world() as world:
+        idle, late = caller(world), Cable()
+        assert (await idle.ask("GET", "/healthz"))[0] == 200
+        now = trio.current_time()
+        await world.server.drain(deadline=5)
+        await idle.expect_the_end()
+        assert trio.current_time() == now
+        world.reach(late.far)  # accepted before, and asking only now
+        assert (await Caller(late.near).ask("GET", "/healthz"))[1]["connection"] == "close"
 
 
 async def test_so_many_streams_that_are_no_links_at_once(autojump_clock):

@@ -234,7 +234,7 @@ class Server:
         if not (deadline >= 0 and 0 <= spread < math.inf):
             raise Misuse("a deadline and a spread are seconds, 0 or more")
         self._reception.leaving_within = spread
-        self._side_door.is_leaving = True
+        self._side_door.leave()
         for listener in self._listeners:
             await listener.aclose()
         with trio.move_on_after(deadline):

@@ -35,12 +35,19 @@ class _Question:
 
 
 class SideDoor:
-    """Answers the HTTP requests that ask for no WebSocket. Once it `is_leaving`, each is the last one on its stream."""
+    """Answers the HTTP requests that ask for no WebSocket."""
 
     def __init__(self, resources: Resources, options: OpeningOptions) -> None:
         self._resources = resources
         self._options = options
-        self.is_leaving = False
+        self._is_leaving = False
+        self._idle: set[trio.CancelScope] = set()  # around the waits of streams on which nothing is asked
+
+    def leave(self) -> None:
+        """Let idle streams go, and have each request from now on be the last one on its stream. Never waits."""
+        self._is_leaving = True
+        for idle in self._idle:
+            idle.cancel()
 
     async def serve(self, stream: trio.abc.Stream, head: RequestHead, *, peer: str | None) -> None:
         """Answer the request in `head` and those that follow on this stream; the caller closes it.
@@ -84,7 +91,8 @@ class SideDoor:
         fault = None
         with trio.move_on_after(self._options.deadline):
             try:
-                return await read_head(stream, self._options, begun=begun)
+                begun = begun or await self._beginning(stream)
+                return await read_head(stream, self._options, begun=begun) if begun else None
             except HTTPFault as refused:
                 fault = refused
             except LinkLost:
@@ -93,6 +101,18 @@ class SideDoor:
             with trio.move_on_after(self._options.deadline):
                 await say_no(stream, fault)
         return None
+
+    async def _beginning(self, stream: trio.abc.Stream) -> bytes:
+        """Wait until something is asked on an idle stream, and return what came of it; nothing where none comes."""
+        with trio.CancelScope() as idle:
+            self._idle.add(idle)
+            if self._is_leaving:
+                idle.cancel()
+            try:
+                return bytes(await stream.receive_some(self._options.head_size))
+            finally:
+                self._idle.discard(idle)
+        return b""
 
     async def _question(
         self, parser: h11.Connection, stream: trio.abc.Stream, head: RequestHead, peer: str | None
@@ -137,7 +157,7 @@ class SideDoor:
         except Closed as error:
             status, content = 503, Content.json({"error": str(error)})
         headers = {"Content-Type": content.type, **content.headers, **headers}
-        is_last = self.is_leaving or trio.current_time() >= until
+        is_last = self._is_leaving or trio.current_time() >= until
         if is_last or parser.their_state is not h11.DONE:  # behind a body that was not read nothing can follow
             headers["Connection"] = "close"
         return write_response(parser, status, headers, content.body, has_body=has_body)
