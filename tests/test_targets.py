@@ -4,8 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from trio_hub import Misuse, Target, all_of, any_of, claim, connection, everyone, session, topic, user, users
+from trio_hub import (
+    Event,
+    Misuse,
+    Session,
+    Target,
+    all_of,
+    any_of,
+    claim,
+    connection,
+    everyone,
+    session,
+    topic,
+    user,
+    users,
+)
 from trio_hub.targets import meets_claim
+from trio_hub.testing import open_world
 
 
 def test_a_chain_stays_flat():
@@ -84,6 +99,28 @@ def test_what_is_no_target_is_said_at_once(make):
 )
 def test_a_claim_is_met_by_the_same_value_alone(claimed, value, is_met):
     assert meets_claim({"x": claimed}, claim("x", value)) is is_met
+
+
+def test_claims_of_other_values_are_other_targets():
+    assert claim("level", True) != claim("level", 1)
+    assert claim("level", 0, "a") | topic("a") != claim("level", False, "a") | topic("a")
+    assert len({claim("level", True), claim("level", 1), claim("level", 1.0)}) == 2
+
+
+async def test_of_two_publishes_at_once_each_reaches_its_own(autojump_clock):
+    async def authenticate(credentials) -> Session:
+        return Session(credentials.token, {"level": True if credentials.token == "yes" else 1})
+
+    async with (
+        open_world(authenticate=authenticate) as world,
+        world.open_client(token="yes") as yes,
+        world.open_client(token="one") as one,
+    ):
+        world.server.hub.publish_nowait(Event("for yes"), to=claim("level", True))
+        world.server.hub.publish_nowait(Event("for one"), to=claim("level", 1))
+        await world.server.publish(Event("end"), to=everyone())
+        assert [(await yes.receive()).name for _ in range(2)] == ["for yes", "end"]
+        assert [(await one.receive()).name for _ in range(2)] == ["for one", "end"]
 
 
 def test_targets_are_not_composed_without_end():

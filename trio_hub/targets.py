@@ -23,17 +23,22 @@ _DEEPEST: Final = 32  # parts within parts: who is selected is found by recursio
 _COMPOSED: Final = frozenset({"any", "all", "minus"})
 
 
+def _as_told_apart(values: tuple[Value, ...]) -> tuple[tuple[bool, Value], ...]:
+    """Return values as a claim tells them apart: True is not 1."""
+    return tuple([(isinstance(value, bool), value) for value in values]) if values else ()
+
+
 @attrs.frozen
 class Target:
     """Whom an event is for. Made by `everyone`, `user`, `topic` ... and from these by ``|``, ``&`` and ``-``.
 
     `kind` says how its connections are found, `name` the key looked up there, `values` what a claim may be, `parts`
-    what it is composed of: any of them, all of them, or the first minus the others.
+    what it is composed of: any of them, all of them, or the first minus the others. Equal targets select the same.
     """
 
     kind: str
     name: str = ""
-    values: tuple[Value, ...] = ()
+    values: tuple[Value, ...] = attrs.field(default=(), eq=_as_told_apart)
     parts: tuple[Target, ...] = ()
     _depth: int = attrs.field(default=1, init=False, eq=False, repr=False)
 
