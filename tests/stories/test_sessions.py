@@ -552,6 +552,43 @@ async def test_a_change_by_claim_is_of_those_who_are_read_as_such_meanwhile(auto
         assert stay.session.claims == {"role": "owner"}
 
 
+async def test_nobody_is_given_the_session_of_another_link(autojump_clock):
+    """Two links of one session are lost while it is read, and one of them comes back with another one."""
+    tokens = {"first": "member", "second": "member"}
+
+    def named(token: str) -> Session:
+        return Session("ann", {"role": token}, id=token)
+
+    async def authenticate(credentials) -> Session:
+        return named(credentials.token)
+
+    async def read(old: Session) -> Session:
+        await trio.sleep(2)
+        return named(old.id)
+
+    async def first() -> str:
+        return tokens["first"]
+
+    async def second() -> str:
+        return tokens["second"]
+
+    server = Server(authenticate=authenticate, read_session=read)
+    async with (
+        open_world(server) as world,
+        world.open_client(token=first) as one,
+        world.open_client(token=second) as two,
+    ):
+        async with trio.open_nursery() as tasks:
+            tasks.start_soon(server.sessions.invalidate, user("ann"))
+            await trio.sleep(1)
+            tokens["first"] = "admin"
+            for client in (one, two):
+                client.weather.cut_once()
+            await one.request("ping")
+            await two.request("ping")
+        assert [each.session.id for each in server.hub.connections()] == ["admin", "member"]
+
+
 async def test_who_goes_while_they_are_read_leaves_nothing_behind(autojump_clock):
     users = Users({"t": Session("ann", id="s", lasts=1000)})
 

@@ -169,15 +169,16 @@ class Sessions:
             await self._read_one(stays, since)
 
     async def _read_one(self, stays: list[Connection], since: Change) -> None:
-        """Read one session, and have all its connections go on with it; but for those whose session was read later than
-        that. Those who have another one meanwhile are read again.
+        """Read the session of these connections, and have all of them go on with it; but for those whose session was
+        read later than that. Those who have another one meanwhile are read again, each session by itself.
         """
         while stays := [each for each in stays if not each.has_ended]:
-            session, old, began = stays[0].session, {each: each.session for each in stays}, self._latest
+            session, began, of = stays[0].session, self._latest, session_of(stays[0])
+            old = {each: each.session for each in stays if session_of(each) == of}
             found = await self._found(session)
             stays = [each for each in stays if self._read_after.get(each, -1) < began.number]
             for each in stays:
-                if each.session is old[each]:
+                if each.session is old.get(each):
                     over = self._why_over((found,), since, each) if isinstance(found, Session) else found
                     self._go_on(each, over or found, began, lasts_anew=found is not old[each])
             if not self._was_missed(session, found, began):
