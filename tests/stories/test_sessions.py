@@ -27,6 +27,7 @@ from trio_hub import (
     topic,
     user,
 )
+from trio_hub.app.changes import Change
 from trio_hub.testing import open_world
 
 
@@ -634,6 +635,27 @@ async def test_a_slow_answer_in_band_is_no_reason_to_stay_away(autojump_clock):
         assert json.loads(await anext(link))["error"]["status_code"] == 503
         assert [message async for message in link] == []
         assert link.closed.code == CloseCode.TRY_AGAIN
+
+
+async def test_a_renewal_that_is_not_answered_leaves_nothing_behind(autojump_clock):
+    users = Users({"t": Session("ann")})
+    async with open_world(server_for(users, options=HubOptions(window=1))) as world:
+        async with world.open_client(token="t") as client:
+            (gone,) = map(weakref.ref, world.server.hub.connections())
+            users.delay = 60
+            with pytest.raises(RequestFailed, match="nobody can say"):
+                await client.authenticate("t")
+        users.delay = 0
+        await trio.sleep(100)
+        gc.collect()
+        assert gone() is None
+
+
+def test_changes_can_be_looked_at_however_many_they_are():
+    first = latest = Change(everyone())
+    for _ in range(10_000):
+        latest = latest.follow(user("ann"), is_end=True)
+    assert repr(first) == "Change(of=Target(kind='everyone', name='', values=(), parts=()), is_end=False, number=0)"
 
 
 async def test_where_nobody_can_say_they_come_back_and_are_asked_again(autojump_clock, caplog):

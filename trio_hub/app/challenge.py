@@ -26,10 +26,12 @@ __all__ = ["CHALLENGE", "again", "challenge"]
 CHALLENGE = "authentication_challenge"
 
 _NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
-_BUSY = RequestFailed(503, "busy", "nobody can say who you are at the moment")
 _LATER = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 5}')
-_UNKNOWN = RequestFailed(401, "not_authenticated", "the token is not known")
 _TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
+
+
+def _busy() -> RequestFailed:
+    return RequestFailed(503, "busy", "nobody can say who you are at the moment")
 
 
 @attrs.frozen
@@ -66,7 +68,7 @@ async def challenge(
                     await link.writer.wait_for_room()  # who does not read our replies gets to ask no more
             link.writer.flush()
     if asked is not None:
-        _answer(link, codec, Reply(asked.seq, None, (_BUSY.status, _BUSY.id, _BUSY.message)))
+        _answer_failed(link, codec, asked, _busy())
     link.end(_TOO_LATE if asked is None else _LATER)
     return None
 
@@ -80,13 +82,13 @@ async def _try(
         _answer(link, codec, Reply(request.seq, None, (400, "bad_request", str(error))))
         link.end(_NOT_AUTHENTICATED)
         return None
-    session, failure = None, _UNKNOWN
+    session, failure = None, RequestFailed(401, "not_authenticated", "the token is not known")
     try:
         session = checked(await authenticate(attrs.evolve(credentials, token=token)))
     except RequestFailed as refused:
         failure = refused
     if session is None:
-        _answer(link, codec, Reply(request.seq, None, (failure.status, failure.id, failure.message)))
+        _answer_failed(link, codec, request, failure)
         link.end(_LATER if failure.status >= 500 or failure.status == 429 else _NOT_AUTHENTICATED)
         return None
     _answer(link, codec, Reply(request.seq))
@@ -109,6 +111,10 @@ def _said_again(link: Link, codec: Codec, parts: Iterable[FromClient]) -> list[s
     return messages
 
 
+def _answer_failed(link: Link, codec: Codec, request: Request, failure: RequestFailed) -> None:
+    _answer(link, codec, Reply(request.seq, None, (failure.status, failure.id, failure.message)))
+
+
 def _answer(link: Link, codec: Codec, reply: Reply) -> None:
     link.post(codec.encode(reply))
     link.writer.flush()
@@ -129,6 +135,6 @@ def again(
                 raise RequestFailed(401, "not_authenticated", "the token is not known, or is another user's")
             await sessions.renew(connection, session, since)
             return
-        raise _BUSY
+        raise _busy()
 
     return handle

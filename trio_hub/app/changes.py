@@ -27,7 +27,7 @@ class Change:
     of: Target
     is_end: bool = False
     number: int = 0
-    _next: Change | None = attrs.field(default=None, init=False)
+    _next: Change | None = attrs.field(default=None, init=False, repr=False)
 
     def follow(self, of: Target, *, is_end: bool) -> Change:
         """Return the next change, which is the latest now."""
