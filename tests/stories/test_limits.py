@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import trio
@@ -248,3 +249,19 @@ async def test_so_many_connections_from_one_address_and_none_more_behind_our_pro
         async with come_from("192.0.2.1") as link:
             await anext(link)
         tasks.cancel_scope.cancel()
+
+
+async def test_an_arrival_costs_the_same_however_many_are_on_the_way_in():
+    roster = limited(connections=100_000).hub.roster
+
+    def cost() -> float:
+        begun = time.perf_counter()
+        roster.take_place(None, "192.0.2.1")()
+        return time.perf_counter() - begun
+
+    alone = min(cost() for _ in range(20))
+    others = [roster.take_place(None, f"10.0.{n >> 8}.{n & 255}") for n in range(20_000)]
+    assert min(cost() for _ in range(20)) < 20 * alone  # a sum over all of them takes hundreds of times as long
+    for give_back in others:
+        give_back()
+    assert roster._strangers.total() == roster._stranger_count == 0

@@ -79,6 +79,7 @@ class Roster:
         self.on_change: Callable[[Connection], None] = _nobody_cares
         self._at: Counter[str] = Counter()  # connections by where they came from last
         self._strangers: Counter[str] = Counter()  # who is on the way in, likewise
+        self._stranger_count = 0  # of all of them
 
     def statistics(self) -> IndexStatistics:
         """Return how many connections, users and topics there are."""
@@ -98,6 +99,7 @@ class Roster:
             self.count_refused()
             raise Full(why_not)
         self._strangers[area] += 1
+        self._stranger_count += 1
         return partial(self._give_place, area)
 
     def count_refused(self) -> None:
@@ -106,6 +108,7 @@ class Roster:
 
     def _give_place(self, area: str) -> None:
         self._strangers[area] -= 1
+        self._stranger_count -= 1
         if not self._strangers[area]:
             del self._strangers[area]
 
@@ -118,7 +121,7 @@ class Roster:
             return _TOO_MANY_FROM_THERE
         if resume is not None and self._find(resume[0])[0] is not None:
             return None  # who has a place here already may come to it
-        if len(self._index) + self._strangers.total() >= options.connections:
+        if len(self._index) + self._stranger_count >= options.connections:
             return "There are too many connections"
         return _TOO_MANY_FROM_THERE if self._at[area] + strangers >= options.connections_of_address else None
 
