@@ -139,6 +139,7 @@ class Server:
             paths=paths,
         )
         self.sessions = Sessions(self.hub, may_subscribe=may_subscribe, read=read_session, topics_of=topics_of)
+        self.hub.companions.append(self.sessions.run)
         self._reception = Reception(
             self.hub,
             entry,

@@ -553,6 +553,32 @@ async def test_a_change_by_claim_is_of_those_who_are_read_as_such_meanwhile(auto
         assert stay.session.claims == {"role": "owner"}
 
 
+async def test_whoever_ends_themselves_by_a_change_ends_nothing_else(autojump_clock):
+    """The handler that asks for the change is cancelled with its connection; what others are is read all the same."""
+    users = Users({name: Session(name, {"role": "admin"}, id=name) for name in ("boss", "bob", "cat")})
+    router = Router()
+
+    @router.action("demote_everybody")
+    async def demote_everybody(connection, data) -> None:
+        await server.sessions.invalidate(everyone())
+
+    async def read(old: Session) -> Session | None:
+        await trio.sleep(1 if old.user == "boss" else 2)
+        return None if old.user == "boss" else attrs.evolve(old, claims={"role": "guest"})
+
+    server = Server(router, authenticate=users.authenticate, read_session=read)
+    async with (
+        open_world(server) as world,
+        world.open_client(token="boss") as boss,
+        world.open_client(token="bob"),
+        world.open_client(token="cat"),
+    ):
+        await boss.ask("demote_everybody")
+        assert await ended(boss) == CloseCode.SESSION_REVOKED
+        await trio.sleep(5)
+        assert [each.session.claims["role"] for each in server.hub.connections()] == ["guest", "guest"]
+
+
 async def test_nobody_is_given_the_session_of_another_link(autojump_clock):
     """Two links of one session are lost while it is read, and one of them comes back with another one."""
     tokens = {"first": "member", "second": "member"}

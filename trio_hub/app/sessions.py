@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Iterator
 from weakref import WeakKeyDictionary
 
 import trio
@@ -65,6 +65,7 @@ class Sessions:
         self._topics_of = topics_of
         self._read_within = hub.options.authenticate_within
         self._latest = Change(everyone())
+        self._tasks: trio.Nursery | None = None  # beside the hub: whoever asks for a change may be ended by it
         self._read_after: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the number of a change
 
     # -- coming in
@@ -152,21 +153,49 @@ class Sessions:
         Whose session is over is closed with 4501. The others keep the topics that they still may hear, lose those that
         they may not, and are subscribed to those that are theirs without asking; a session that was read lasts from
         now on. Where the application fails to say, the connection is closed with 1013: it comes back, and is
-        authenticated anew. If cancelled, some are done.
+        authenticated anew.
+
+        All of that is done also where the one who waits for it here is cancelled, as a handler is whose own connection
+        is closed.
         """
         since = self._latest
         self._latest = since.follow(of, is_end=False)
         by_session: dict[Hashable, list[Connection]] = {}
         for connection in self._hub.connections(of):
             by_session.setdefault(session_of(connection), []).append(connection)
-        waiting = iter(by_session.values())
-        async with open_tasks() as tasks:
-            for _ in range(min(_READS, len(by_session))):
-                tasks.start_soon(self._read_some, waiting, since)
+        done = trio.Event()
+        if self._tasks is None:
+            await trio.lowlevel.checkpoint()  # the hub does not run: nobody is here, or all are being cut
+        else:
+            self._tasks.start_soon(self._read_all, by_session.values(), since, done)
+            await done.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Read what there is to be read, until cancelled. Runs beside the hub."""
+        try:
+            async with open_tasks() as self._tasks:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            self._tasks = None
+
+    async def _read_all(self, by_session: Collection[list[Connection]], since: Change, done: trio.Event) -> None:
+        waiting = iter(by_session)
+        try:
+            async with open_tasks() as tasks:
+                for _ in range(min(_READS, len(by_session))):
+                    tasks.start_soon(self._read_some, waiting, since)
+        finally:
+            done.set()
 
     async def _read_some(self, waiting: Iterator[list[Connection]], since: Change) -> None:
         for stays in waiting:
-            await self._read_one(stays, since)
+            try:
+                await self._read_one(stays, since)
+            except Exception:
+                log.exception("connections cannot go on with what was read; they are closed")
+                for each in stays:
+                    each.end(_COME_BACK)
 
     async def _read_one(self, stays: list[Connection], since: Change) -> None:
         """Read the session of these connections, and have all of them go on with it; but for those whose session was

@@ -123,8 +123,9 @@ class Hub:
     def close(self, of: Target, close: CloseReason) -> int:
         """End every connection that `of` selects, for good; return how many there were. Never waits.
 
-        With a code from 4500 on our clients do not come back by themselves. Raises `Misuse`, with nobody closed, for a
-        code that may not be sent.
+        What they have asked is cancelled, the handler that calls this included, at its next `await`. With a code from
+        4500 on our clients do not come back by themselves. Raises `Misuse`, with nobody closed, for a code that may not
+        be sent.
         """
         close_frame(close)
         connections = self.connections(of)

@@ -257,7 +257,10 @@ class Connection:
         self._changed(self)
 
     def end(self, close: CloseReason) -> None:
-        """End it for good: say so on its link, and let nobody resume. Never waits."""
+        """End it for good: say so on its link, and let nobody resume. Never waits.
+
+        What it has asked is cancelled. A handler that ends the connection that asked is, too, at its next `await`.
+        """
         if self.link is not None:
             self.link.end(close)
         self.give_up()
