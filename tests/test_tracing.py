@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 
@@ -12,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from trio_hub import Closed, Event, Reach, RequestFailed, Router, Server, everyone, topic
+from trio_hub import Closed, CloseReason, Event, Reach, RequestFailed, Router, Server, everyone, topic
 from trio_hub.testing import World, open_world
 
 V1 = "trio-hub.v1.json"
@@ -48,8 +49,12 @@ class Tracing:
             raise ValueError("broken on purpose")
 
         @router.action("wait")
-        async def wait(connection, data: dict):
+        async def wait(connection, data):
             await trio.sleep_forever()
+
+        @router.action("end")
+        def end(connection, data: dict):
+            connection.end(CloseReason(4500, "over"))
 
         @router.action("count")
         async def count(connection, data: int):
@@ -146,6 +151,21 @@ async def test_a_request_that_is_cancelled_ends_its_span(tracing, autojump_clock
     async with open_world(tracing.server) as world:
         assert (await ask(world, "wait", deadline=1000))["error"]["id"] == "deadline"
     assert tracing.one("request").status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("action", ["wait", "count", "count_later"])
+async def test_a_request_that_is_never_begun_ends_its_span(action, tracing, autojump_clock):
+    """It is asked together with what ends its connection."""
+    async with open_world(tracing.server) as world, world.open_link(subprotocols=[V1]) as link:
+        await anext(link)
+        never = {"seq": 1, "action": action, "data": 1, "items": 9}
+        await link.send(json.dumps([never, {"seq": 2, "action": "end"}]))
+        async for _ in link:
+            pass
+        await trio.sleep(1)
+        gc.collect()
+    assert [span.attributes["trio_hub.action"] for span in tracing.named("request")] == ["end", action]
 
 
 async def test_a_publish_that_is_not_accepted_ends_its_span(tracing, autojump_clock):

@@ -10,9 +10,9 @@ called, which is wrapped.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from inspect import iscoroutine
+from inspect import CORO_CREATED, getcoroutinestate, iscoroutine
 from typing import Any
 
 from opentelemetry.context import Context
@@ -85,38 +85,71 @@ class TracedHandler:
                 result = self._handler(connection, request)
             if iscoroutine(result):
                 handed_over = True
-                return _carry_on(span, result, streams=request.items is not None)
+                return _Work(span, result, streams=request.items is not None)
             handed_over = request.items is not None and is_stream(result)
-            return _stream_on(span, result) if handed_over else result
+            return _Items(span, result) if handed_over else result
         finally:
             if not handed_over:
                 span.end()
 
 
-async def _carry_on(span: Span, work: Coroutine[Any, Any, Any], *, streams: bool) -> Any:
-    handed_over = False
-    try:
-        with _in(span):
-            result = await work
-        handed_over = streams and is_stream(result)
-        return _stream_on(span, result) if handed_over else result
-    finally:
-        if not handed_over:
-            span.end()
+class _Work(Coroutine[Any, Any, Any]):
+    """A handler's coroutine, in a span that ends with it, also where it is closed before it has begun."""
+
+    def __init__(self, span: Span, work: Coroutine[Any, Any, Any], *, streams: bool) -> None:
+        self._span = span
+        self._work = work
+        self._streams = streams
+        self._steps = self._carry_on()
+
+    async def _carry_on(self) -> Any:
+        handed_over = False
+        try:
+            with _in(self._span):
+                result = await self._work
+            handed_over = self._streams and is_stream(result)
+            return _Items(self._span, result) if handed_over else result
+        finally:
+            if not handed_over:
+                self._span.end()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps.__await__()
+
+    def send(self, value: Any, /) -> Any:
+        return self._steps.send(value)
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None, /) -> Any:
+        return self._steps.throw(typ, val, tb)
+
+    def close(self) -> None:
+        if getcoroutinestate(self._steps) == CORO_CREATED:
+            self._span.end()
+        self._steps.close()
+        self._work.close()
 
 
-async def _stream_on(span: Span, items: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    try:
-        async with closing(items):
-            while True:
-                with _in(span):
-                    try:
-                        item = await anext(items)
-                    except StopAsyncIteration:
-                        return
-                yield item
-    finally:
-        span.end()
+class _Items(AsyncIterator[Any]):
+    """The items of a streamed reply, in a span that ends when they are closed, also where none was asked for."""
+
+    def __init__(self, span: Span, items: AsyncIterator[Any]) -> None:
+        self._span = span
+        self._items = items
+
+    async def __anext__(self) -> Any:
+        with _in(self._span):
+            try:
+                return await anext(self._items)
+            except StopAsyncIteration:
+                pass
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        try:
+            async with closing(self._items):
+                pass
+        finally:
+            self._span.end()
 
 
 @contextmanager

@@ -335,11 +335,13 @@ async def test_nothing_that_waits_or_runs_outlives_a_revocation(autojump_clock):
 
     server = Server(router, authenticate=Users({"t": Session("ann")}).authenticate)
     async with open_world(server) as world, world.open_client(token="t") as client:
+        (stay,) = server.hub.connections()
         for action in ("logout", "pay", "think"):
             await client.ask(action)
         assert await ended(client) == CloseCode.SESSION_REVOKED
         await trio.sleep(10)
         assert done == []
+        assert stay.statistics().running_requests == 0
 
 
 async def test_what_has_not_begun_at_a_revocation_never_does(autojump_clock):

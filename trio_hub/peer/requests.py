@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
-from inspect import iscoroutine
 from typing import Any, Protocol
 
 import attrs
@@ -150,10 +149,12 @@ class Requests:
 
     def cancel_all(self) -> None:
         """Cancel everything that runs or waits; nobody is there for the answers."""
-        self._lane.clear()
-        for job in list(self._running.values()):
-            job.scope.cancel()
+        for job in self._lane:  # the others leave as their tasks end
+            del self._running[job.key]
             _end_watch(job)
+        self._lane.clear()
+        for job in self._running.values():
+            job.scope.cancel()
             if job.ending is not None:
                 job.ending.cancel()
 
@@ -178,7 +179,7 @@ class Requests:
         except Exception as error:
             self._answer(request, asked_on, error=error)
             return None
-        if type(result) not in PLAIN and (iscoroutine(result) or is_stream(result)):
+        if type(result) not in PLAIN and (isinstance(result, Coroutine) or is_stream(result)):
             return result  # type: ignore[no-any-return]
         self._answer(request, asked_on, result)
         return None
@@ -211,7 +212,7 @@ class Requests:
         error = None
         try:
             with job.scope:
-                if iscoroutine(work):
+                if isinstance(work, Coroutine):
                     data = await _outcome(work)
                 if is_stream(data):
                     await self._stream(job, data)
