@@ -20,7 +20,7 @@ import trio
 from trio_hub.app.auth import Authenticate
 from trio_hub.app.callers import Proxies, address_of, peer_of, speaks_for_itself
 from trio_hub.app.challenge import challenge
-from trio_hub.app.changes import Change
+from trio_hub.app.changes import Newcomer
 from trio_hub.app.entry import Entry, Wish
 from trio_hub.app.sessions import Sessions
 from trio_hub.errors import LinkLost, Misuse, PeerFault
@@ -52,7 +52,7 @@ class Arrival:
     wish: Wish
     shown: Credentials
     session: Session | None
-    since: Change
+    newcomer: Newcomer
     place: ExitStack
 
 
@@ -115,13 +115,13 @@ class Reception:
             place.callback(self._hub.roster.take_place(wish.resume, address))
         except Full as full:
             raise HTTPFault(503, str(full), {"Retry-After": "5"}) from full
-        since = self._sessions.moment
+        newcomer = self._sessions.newcomer(wish.topics, None if wish.resume is None else wish.resume[0])
         shown = self._entry.credentials(head, address)
         session = await self._entry.session(shown)
         if session is not None:
             self._entry.topics(session, wish)  # or they are refused
         link = accept_link(stream, head, subprotocol=wish.codec.subprotocol, options=self._options.link)
-        return Arrival(link, wish, shown, session, since, place.pop_all())
+        return Arrival(link, wish, shown, session, newcomer, place.pop_all())
 
     async def join(self, arrival: Arrival) -> Connection | None:
         """Authenticate if need be, and hand the link over to the hub; return its connection if that is a new one."""
@@ -134,13 +134,16 @@ class Reception:
         try:
             if session is None:
                 session = await self._challenge(arrival)
-            found = None if session is None else await self._sessions.current(session, arrival.since)
+            if session is None:
+                return None
+            found = await self._sessions.current(session, arrival.newcomer.since, arrival.newcomer)
             if isinstance(found, CloseReason):
                 link.end(found)
-            elif found is not None:
-                topics = self._entry.topics(found, wish)
+            else:
+                session, known_after = found
+                topics = self._entry.topics(session, wish)
                 connection, is_new = self._hub.roster.admit(
-                    link, found, wish.codec, resume=wish.resume, address=arrival.shown.address
+                    link, session, wish.codec, resume=wish.resume, address=arrival.shown.address
                 )
                 handed_over = True
                 if self.leaving_within is not None:
@@ -149,6 +152,7 @@ class Reception:
                     self._sessions.settle(connection)
                 for name in topics:
                     self._hub.roster.subscribe(connection, name)
+                self._sessions.keep_up(connection, known_after)
                 return connection if is_new else None
         except HTTPFault as fault:
             link.end(CloseReason(CloseCode.POLICY, fault.message))

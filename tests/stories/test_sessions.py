@@ -206,9 +206,9 @@ async def test_who_is_on_the_way_in_is_turned_away(autojump_clock):
             assert server.hub.connections()
 
 
-async def come_in(world, token: str) -> CloseCode | None:
+async def come_in(world, token: str, resource: str = "/ws") -> CloseCode | None:
     """Return the code with which somebody is turned away; None where they are not."""
-    async with world.open_link("/ws", headers={"Authorization": f"Bearer {token}"}) as link:
+    async with world.open_link(resource, headers={"Authorization": f"Bearer {token}"}) as link:
         with trio.move_on_after(60):
             async for _ in link:
                 pass
@@ -235,7 +235,7 @@ async def test_who_is_read_anew_on_the_way_in_is_turned_away_by_what_they_are_th
 
 @pytest.mark.parametrize("by", ["connection", "topic"])
 async def test_a_revocation_is_of_nobody_else(by, autojump_clock):
-    """Not of those who are read anew meanwhile; who is on the way in cannot be told from others, and comes back."""
+    """Not of those who are read anew meanwhile, nor of those on the way in to something else."""
     users = Users({name: Session(name, id=name) for name in ("ann", "bob", "cat")})
 
     async def read(old: Session) -> Session | None:
@@ -258,9 +258,135 @@ async def test_a_revocation_is_of_nobody_else(by, autojump_clock):
             await trio.sleep(1)
             assert server.sessions.revoke(connection(of_bob.id) if by == "connection" else topic("town")) == 1
             assert await ended(bob) == CloseCode.SESSION_REVOKED
-        assert server.hub.connections() == [of_ann]
-        assert of_ann.session.claims == {"read": True}
+            await trio.sleep(5)
+            (still_here, _) = server.hub.connections()
+            assert still_here is of_ann
+            assert of_ann.session.claims == {"read": True}
+        assert codes == [None]
+
+
+async def test_who_comes_to_a_topic_that_is_revoked_comes_back(autojump_clock):
+    users = Users({"t": Session("ann", {"own": ["town"]})}, delay=2)
+    server = server_for(users, topics_of=topics_of)
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+        codes = []
+
+        async def come() -> None:
+            codes.append(await come_in(world, "t"))
+
+        tasks.start_soon(come)
+        await trio.sleep(1)
+        server.sessions.revoke(topic("town") & user("ann"))
+        await trio.sleep(5)
         assert codes == [CloseCode.TRY_AGAIN]
+
+
+async def test_who_comes_back_to_what_was_revoked_comes_back_once_more(autojump_clock):
+    users = Users({"t": Session("ann")})
+    server = server_for(users)
+    async with open_world(server) as world, world.open_client(token="t") as client, trio.open_nursery() as tasks:
+        (stay,) = server.hub.connections()
+        client.weather.cut()
+        users.delay = 2
+        codes = []
+
+        async def come() -> None:
+            codes.append(await come_in(world, "t", f"/ws?connection_id={stay.id}&sequence_number=1"))
+
+        tasks.start_soon(come)
+        await trio.sleep(1)
+        assert server.sessions.revoke(connection(stay.id)) == 1
+        await trio.sleep(5)
+        assert codes == [CloseCode.TRY_AGAIN]
+
+
+@pytest.mark.parametrize("whose", ["others'", "their own"])
+async def test_changes_that_go_on_and_on_keep_nobody_out(whose, autojump_clock):
+    database = Database("guest", delay=2)
+
+    async def authenticate(credentials) -> Session | None:
+        await trio.sleep(2)
+        return Session("ann", {"role": "guest"}, id="s")
+
+    server = Server(authenticate=authenticate, read_session=database.read)
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+
+        async def change() -> None:
+            for n in range(30):
+                database.role = str(n)
+                if whose == "others'":
+                    server.sessions.revoke(connection("a" * 26) | topic("an-empty-room"))
+                tasks.start_soon(server.sessions.invalidate, topic("room") if whose == "others'" else user("ann"))
+                await trio.sleep(1)
+
+        tasks.start_soon(change)
+        await trio.sleep(0.5)
+        tasks.start_soon(come_in, world, "t")
+        await trio.sleep(5)
+        (stay,) = server.hub.connections()
+        await trio.sleep(40)
+        assert server.hub.connections() == [stay]
+        if whose == "their own":
+            assert stay.session.claims["role"] == "29"
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_comes_in_with_what_has_changed_since_is_read_again(autojump_clock):
+    """The last change is made while they are read on the way in."""
+    database = Database("owner", delay=2)
+
+    async def authenticate(credentials) -> Session | None:
+        await trio.sleep(2)
+        return Session("ann", {"role": "owner"}, id="s")
+
+    server = Server(authenticate=authenticate, read_session=database.read)
+    async with open_world(server) as world, trio.open_nursery() as tasks:
+        tasks.start_soon(come_in, world, "t")
+        await trio.sleep(1)
+        database.role = "editor"
+        await server.sessions.invalidate(user("ann"))
+        await trio.sleep(2)
+        database.role = "guest"
+        await server.sessions.invalidate(user("ann"))
+        await trio.sleep(1.5)
+        (stay,) = server.hub.connections()
+        assert stay.session.claims == {"role": "editor"}
+        await trio.sleep(2)
+        assert stay.session.claims == {"role": "guest"}
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_enters_a_topic_after_it_was_revoked_stays(autojump_clock):
+    users = Users({"t": Session("bob", id="s")})
+
+    async def read(old: Session) -> Session | None:
+        await trio.sleep(3)
+        return attrs.evolve(old)
+
+    server = Server(authenticate=users.authenticate, read_session=read)
+    async with open_world(server) as world, world.open_client(token="t") as client, trio.open_nursery() as tasks:
+        tasks.start_soon(server.sessions.invalidate, everyone())
+        await trio.sleep(1)
+        assert server.sessions.revoke(topic("room")) == 0
+        await client.subscribe("room")
+        await trio.sleep(5)
+        (stay,) = server.hub.connections()
+        assert stay.topics == {"room"}
+
+
+async def test_who_is_read_as_one_of_those_that_were_revoked_in_a_topic_comes_back(autojump_clock):
+    """Whether they were in it at that moment nobody knows any more."""
+    database = Database("admin")
+    server = Server(authenticate=database.authenticate, read_session=database.read)
+    async with open_world(server) as world, world.open_client(token="t") as client, trio.open_nursery() as tasks:
+        await client.subscribe("room")
+        (stay,) = server.hub.connections()
+        database.role, database.delay = "guest", 2
+        tasks.start_soon(server.sessions.invalidate, everyone())
+        await trio.sleep(1)
+        assert server.sessions.revoke(topic("room") & claim("role", "guest")) == 0
+        await trio.sleep(2)
+        assert stay.has_ended
 
 
 async def test_who_comes_after_a_revocation_comes_in_whatever_the_clock_says(autojump_clock):

@@ -8,7 +8,7 @@ what came first, and nothing that is still of importance is ever forgotten.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import attrs
 
@@ -17,7 +17,7 @@ from trio_hub.peer.connection import Connection
 from trio_hub.session import Session
 from trio_hub.targets import Target
 
-__all__ = ["Change", "Selected", "selected"]
+__all__ = ["Change", "Newcomer", "Selected", "are_alike", "selected"]
 
 
 @attrs.define(eq=False)
@@ -51,29 +51,58 @@ class Selected(enum.IntEnum):
     YES = 1
 
 
-def selected(target: Target, session: Session, connection: Connection | None) -> Selected:
-    """Whether a target selects this connection, with this session; None stands for somebody on the way in, of whom it
-    is not known yet which connection that will be, and in which topics.
-    """
+def selected(target: Target, session: Session, who: Newcomer | None = None) -> Selected:
+    """Whether a target selects somebody with this session; without `who`, as far as the session alone can say."""
     match target.kind:
-        case "topic" | "connection" if connection is None:
-            return Selected.MAYBE
+        case "topic" | "connection":
+            return Selected.MAYBE if who is None else who.may_be_of(target, session)
         case "any":
-            return max([selected(part, session, connection) for part in target.parts], default=Selected.NO)
+            return max([selected(part, session, who) for part in target.parts], default=Selected.NO)
         case "all":
-            return min([selected(part, session, connection) for part in target.parts])
+            return min([selected(part, session, who) for part in target.parts])
         case "minus":
-            first, *others = [selected(part, session, connection) for part in target.parts]
+            first, *others = [selected(part, session, who) for part in target.parts]
             return min(first, *(Selected(-other) for other in others))
-    return Selected.YES if is_for(target, _Candidate(session, connection)) else Selected.NO
+    return Selected.YES if is_for(target, _Candidate(session)) else Selected.NO
 
 
+def are_alike(target: Target, one: Session, other: Session) -> bool:
+    """Whether a target cannot tell these sessions from each other."""
+    if target.parts:
+        return all(are_alike(part, one, other) for part in target.parts)
+    return selected(target, one) is selected(target, other)
+
+
+@attrs.frozen
+class Newcomer:
+    """Somebody on the way in: `since` is the latest change of when they came, `topics_of` a session are those that they
+    will hear with it, and `resumes` is the connection that they come back to, if it was here when they came.
+    """
+
+    since: Change
+    topics_of: Callable[[Session], Collection[str]]
+    resumes: Connection | None
+
+    def may_be_of(self, target: Target, session: Session) -> Selected:
+        """Whether a topic or connection may be theirs, or may have been. It never is for certain: whether they may go
+        on with that connection is decided later, and what they will hear they do not hear yet.
+        """
+        if self.resumes is not None and (target.kind == "topic" or target.name == self.resumes.id):
+            return Selected.MAYBE
+        if target.kind == "topic" and target.name in self.topics_of(session):
+            return Selected.MAYBE
+        return Selected.NO
+
+
+@attrs.define
 class _Candidate:
-    """A connection with a session that it may go on with, as a target sees it."""
+    """Whoever has this session, as a target sees them that asks for no topic or connection."""
 
-    def __init__(self, session: Session, connection: Connection | None) -> None:
-        self.session = session
-        self.user = session.user
-        self.id = "" if connection is None else connection.id
-        self.topics: set[str] = set() if connection is None else connection.topics
-        self.topics_beside: set[str] = set() if connection is None else connection.topics_beside
+    session: Session
+    id: str = ""
+    topics: set[str] = attrs.field(factory=set)
+    topics_beside: set[str] = attrs.field(factory=set)
+
+    @property
+    def user(self) -> str:
+        return self.session.user

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from trio_hub.app.changes import Change, Selected, selected
+from trio_hub.app.changes import Change, Newcomer, Selected, are_alike, selected
 from trio_hub.app.topics import MaySubscribe
 from trio_hub.errors import Misuse
 from trio_hub.hub.expiry import session_of
@@ -75,47 +75,80 @@ class Sessions:
         """The latest change. To be held by whoever looks a session up, from before that on: see `current`."""
         return self._latest
 
-    async def current(
-        self, session: Session, since: Change, connection: Connection | None = None
-    ) -> Session | CloseReason:
-        """Return what a session is now that was looked up since then, or why nobody may go on with it: it was revoked,
-        or nobody can say. `connection` is the one that is to go on with it, if there is one already.
+    def newcomer(self, topics: Collection[str], resume: str | None) -> Newcomer:
+        """Return somebody who comes in now, wishes these topics, and wants to resume the connection of this id."""
+        resumes = None if resume is None else self._hub.roster.known_by(resume)
+        return Newcomer(self._latest, lambda session: {*topics, *own_topics(self._topics_of, session)}, resumes)
 
-        Waits only where something has changed since.
+    async def current(
+        self, session: Session, since: Change, who: Newcomer | Connection
+    ) -> tuple[Session, Change] | CloseReason:
+        """Return what a session is now that was looked up since then, or why nobody may go on with it: it was revoked,
+        or nobody can say. `who` is to go on with it.
+
+        The change that is returned is the one after which it is known: whoever goes on with it is to `keep_up` from
+        there. Waits only where something has changed since, and for one reading at most, so that nobody is kept out by
+        changes that go on and on.
         """
         try:
             with trio.fail_after(self._read_within):
-                return await self._current(session, since, connection)
+                return await self._current(session, since, who)
         except Exception:
             log.exception("a session cannot be read anew; its connection is closed")
             return _COME_BACK
 
-    async def _current(self, session: Session, since: Change, connection: Connection | None) -> Session | CloseReason:
-        asked, found, began = session, session, since
-        while (over := self._why_over((asked, found), since, connection)) is None:
-            if self._read is None or not self._has_changed((asked, found), began):
-                return found
-            asked, began = found, self._latest
-            read = await self._read_as_now(asked)
+    async def _current(
+        self, session: Session, since: Change, who: Newcomer | Connection
+    ) -> tuple[Session, Change] | CloseReason:
+        found, after = session, since
+        if self._read is not None and self._has_changed((session,), since, who):
+            after = self._latest
+            read = await self._read_as_now(session)
             if read is None:
                 return _REVOKED
             found = read
-        return over
+        over = self._why_over((session, found), since, who)
+        if over is not None:
+            return over
+        is_known = self._read is None or not self._has_changed((session, found), after, who)
+        return found, self._latest if is_known else after
 
-    def _why_over(
-        self, sessions: Iterable[Session], since: Change, connection: Connection | None
-    ) -> CloseReason | None:
+    def keep_up(self, connection: Connection, after: Change) -> None:
+        """Have the session that a connection goes on with, known after this change, read anew if that was not the
+        latest one. Never waits.
+        """
+        if after is not self._latest and self._tasks is not None:
+            self._tasks.start_soon(self._read_some, iter([[connection]]), after)
+
+    def _why_over(self, sessions: Iterable[Session], since: Change, who: Newcomer | Connection) -> CloseReason | None:
         """Return why nobody may go on with what was one of these sessions. Of who is not here yet it may be unknown
         whether a revocation was theirs: whoever comes back is one who has come after it.
         """
-        targets = [self._hub.roster.by_current_ids(target) for target in since.later(is_end=True)]
-        most = max([selected(of, each, connection) for of in targets for each in sessions], default=Selected.NO)
-        return {Selected.NO: None, Selected.MAYBE: _COME_BACK, Selected.YES: _REVOKED}[most]
+        verdicts = [self._is_of(of, each, who) for of in self._later(since, is_end=True) for each in sessions]
+        return {Selected.NO: None, Selected.MAYBE: _COME_BACK, Selected.YES: _REVOKED}[
+            max(verdicts, default=Selected.NO)
+        ]
 
-    def _has_changed(self, sessions: Iterable[Session], since: Change) -> bool:
+    def _is_of(self, of: Target, session: Session, who: Newcomer | Connection) -> Selected:
+        """Whether a revocation was of somebody with this session. A connection that is still here was judged when it
+        was made, by the topics and the id of that moment: another session is another matter only where they differ.
+        """
+        newcomer, here = (who, who.resumes) if isinstance(who, Newcomer) else (None, who)
+        found = selected(of, session, newcomer)
+        if found is Selected.MAYBE and here is not None and not here.has_ended and here.user == session.user:
+            return Selected.NO if are_alike(of, session, here.session) else found
+        return found
+
+    def _has_changed(
+        self, sessions: Iterable[Session], since: Change, who: Newcomer | Connection | None = None
+    ) -> bool:
         """Whether what was one of these sessions may be something else by now."""
-        targets = since.later(is_end=False)
-        return any(selected(of, each, None) is not Selected.NO for of in targets for each in sessions)
+        newcomer = who if isinstance(who, Newcomer) else None
+        targets = self._later(since, is_end=False)
+        return any(selected(of, each, newcomer) is not Selected.NO for of in targets for each in sessions)
+
+    def _later(self, since: Change, *, is_end: bool) -> list[Target]:
+        return [self._hub.roster.by_current_ids(target) for target in since.later(is_end=is_end)]
 
     async def _read_as_now(self, session: Session) -> Session | None:
         if self._read is None:
@@ -133,7 +166,11 @@ class Sessions:
         Where that is over, the connection is.
         """
         found = await self.current(session, since, connection)
-        self._go_on(connection, found, self._latest, lasts_anew=True)
+        if isinstance(found, CloseReason):
+            connection.end(found)
+        else:
+            self._go_on(connection, *found, lasts_anew=True)
+            self.keep_up(connection, found[1])
 
     def revoke(self, of: Target) -> int:
         """Close every connection whose session this target selects, with 4501; return how many there were.
@@ -141,7 +178,7 @@ class Sessions:
         That is ``session(id)``, ``user(id)``, ``everyone() & claim(...)`` and whatever else can be put together.
         Nobody of them can resume, and our clients do not come back by themselves; what they have asked is cancelled,
         the handler that calls this included, at its next `await`. Who is just being authenticated is turned away, too,
-        or told to come back (1013) where nobody can say whether it is them, as with topics and connections; whoever
+        or told to come back (1013) where nobody can say whether it is them, as with a topic that they wish; whoever
         comes later is a matter of `authenticate`, which must know by then. Never waits.
         """
         self._latest = self._latest.follow(of, is_end=True)

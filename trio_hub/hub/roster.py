@@ -328,8 +328,14 @@ class Roster:
         return target.renamed(self._current_id) if target.is_of("connection") else target
 
     def _current_id(self, id: str) -> str:
-        connection, _ = self._find(id)
-        return id if connection is None else connection.id
+        """Return the id that the connection of this id has, or had last."""
+        while self._index.get(id) is None and (successor := self._greeter.former(id).successor) is not None:
+            id = successor
+        return id
+
+    def known_by(self, id: str) -> Connection | None:
+        """Return the connection that has this id, or had it."""
+        return self._index.get(self._current_id(id))
 
     def of_user(self, user_id: str) -> Collection[Connection]:
         """Return the connections of a user, away or not: a live view, so copy it before you wait."""
