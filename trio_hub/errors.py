@@ -18,7 +18,7 @@ a public call of this package in place of one of these.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from trio_hub.messages import CloseReason
@@ -35,7 +35,22 @@ __all__ = [
     "Refused",
     "RequestFailed",
     "StreamReset",
+    "again",
 ]
+
+
+E = TypeVar("E", bound=Exception)
+
+
+def again(error: E) -> E:
+    """Return an error that says the same, for one more who is to hear of it.
+
+    One object that is raised again and again would keep every frame that it went through, with all that is in them.
+    """
+    another = type(error).__new__(type(error), *error.args)
+    another.__dict__.update(error.__dict__)
+    another.__cause__ = error.__cause__
+    return another
 
 
 class HubError(Exception):

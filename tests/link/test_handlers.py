@@ -13,7 +13,7 @@ from tests.link.pairs import FIN, TEXT, link_and_peer, linked_in_memory
 from trio_hub.errors import LinkLost, Misuse, StreamReset
 from trio_hub.link.dispatching import Dispatcher
 from trio_hub.link.handlers import Handlers, WholeMessage
-from trio_hub.link.incoming import Incoming
+from trio_hub.link.incoming import Incoming, Stop
 from trio_hub.link.link import Link
 from trio_hub.link.opening import request_link
 from trio_hub.link.serving import serve_links
@@ -278,7 +278,7 @@ async def test_a_full_lane_stops_reading_too(autojump_clock):
         await doors.let("a2", "b1")
 
 
-def arriving(stream: int, kind: int, *chunks: str | Exception | trio.Event) -> Incoming:
+def arriving(stream: int, kind: int, *chunks: str | Exception | trio.Event, stop: Stop | None = None) -> Incoming:
     """A message on a stream, of these chunks; an event is waited for, an exception is raised."""
     left = list(chunks)
 
@@ -294,7 +294,7 @@ def arriving(stream: int, kind: int, *chunks: str | Exception | trio.Event) -> I
                     raise error
         return None
 
-    return Incoming(kind, next_chunk, max_message=1000, stream=stream)
+    return Incoming(kind, next_chunk, max_message=1000, stream=stream, stop=stop)
 
 
 async def streams(*messages: Incoming):
@@ -393,6 +393,34 @@ async def test_a_key_that_fails_is_a_failure(autojump_clock, caplog):
         await client.send("a")
     assert errors_in(caplog) == [IndexError]
     assert got == ["a"]
+
+
+async def test_a_key_that_cannot_be_one_is_a_failure(autojump_clock, caplog):
+    options = DispatchOptions(order=Order.BY_KEY)
+    async with handling(options=options, key=lambda message: [message.data]) as (client, dispatcher):
+        dispatcher.on_message()(lambda message, link: None)
+        await client.send("a")
+        await client.send("b")
+    assert errors_in(caplog) == [TypeError, TypeError]
+
+
+@pytest.mark.parametrize("kind", [Kind.TEXT, Kind.BINARY], ids=["left", "not taken"])
+@pytest.mark.parametrize("order", Order, ids=lambda order: order.value)
+async def test_what_is_left_of_a_message_on_a_stream_is_refused(kind, order, autojump_clock):
+    stopped = []
+    messages = []
+    for number in range(3):
+        message = arriving(number + 1, kind, "some", trio.Event(), "more", stop=lambda *why: stopped.append(why))
+        messages.append(message)
+    async with linked_in_memory() as (_, server):
+        dispatcher = Dispatcher(server, messages=streams(*messages), options=DispatchOptions(order=order))
+
+        @dispatcher.on_message(Kind.TEXT)
+        async def begin(message: Incoming, link: Link) -> None:
+            await anext(message)
+
+        await dispatcher.run()
+    assert len(stopped) == 3
 
 
 async def test_what_is_too_large_to_be_read_whole_ends_the_link(autojump_clock, caplog):

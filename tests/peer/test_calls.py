@@ -279,6 +279,34 @@ async def test_more_items_than_were_asked_for_break_the_protocol(autojump_clock)
             await anext(items)
 
 
+@pytest.mark.parametrize("text", ["\udcff", ValueError("x")], ids=["a surrogate", "no text"])
+async def test_whatever_a_handler_says_of_its_failure_can_be_said(text, autojump_clock):
+    router = Router()
+
+    @router.action("fail")
+    async def fail(calls: Calls, data: object) -> None:
+        raise RequestFailed(400, "bad", text)
+
+    async with linked_in_memory() as (near, far), Calls(far, router).running(), Calls(near).running() as calls:
+        for _ in range(2):
+            with pytest.raises(RequestFailed, match=r"400 bad: [?x]"):
+                await calls.request("fail")
+
+
+async def test_an_end_is_told_to_each_with_an_error_of_its_own(autojump_clock):
+    async with linked_in_memory() as (near, far):
+        async with Calls(near).running() as calls:
+            await far.close()
+            await calls.wait_ended()
+            raised = []
+            for _ in range(2):
+                with pytest.raises(LinkLost) as caught:
+                    await calls.request("anything")
+                raised.append(caught.value)
+        assert raised[0] is not raised[1]
+        assert raised[0].close == raised[1].close
+
+
 async def test_on_the_wire(autojump_clock):
     answering = Answering()
     async with linked_in_memory() as (near, far), Calls(far, answering.router).running() as calls:
@@ -303,8 +331,10 @@ async def test_on_the_wire(autojump_clock):
             await say(event="item", data="a", reply_to=1)
             assert await anext(items) == "a"
         assert await hear() == {"cancel": 1}
+        await say(event="item", data="too late", reply_to=1)
         await say(event="item", data="of nobody", reply_to=9)
-        assert await hear() == {"cancel": 9}
+        assert await anext(near, None) is None
+        assert near.closed == CloseReason(1008, "an item for request 9, which was not asked")
 
 
 # -- more than fits into the road

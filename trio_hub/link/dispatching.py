@@ -24,7 +24,7 @@ from typing import Any
 import trio
 
 from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
-from trio_hub.link.handlers import HandlerSets, WholeMessage, takes_chunks
+from trio_hub.link.handlers import HandlerSets, MessageHandler, WholeMessage, takes_chunks
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
@@ -147,28 +147,37 @@ class Dispatcher(HandlerSets):
             lane = self._lane_of(message)
         except Exception as error:
             self._fail(error)
+            _stop(message, CloseCode.INTERNAL)
         else:
             lanes.put(lane, message)
 
     def _lane_of(self, message: Incoming) -> Hashable:
         if self._options.order is Order.CONCURRENT:
             return object()
-        return message.stream if self._key is None else self._key(message)
+        lane = message.stream if self._key is None else self._key(message)
+        hash(lane)  # or it is the caller's fault, here and now
+        return lane
 
     async def _hand_over(self, message: Incoming) -> None:
-        """Call everybody who takes this message, one after the other. Raises nothing of what they do."""
+        """Call everybody who takes this message, one after the other. Raises nothing of what they do.
+
+        What they leave of it is not wanted: a sender that can be told so is told.
+        """
         takers = self.takers(message.kind)
-        if len(takers) == 1 and takes_chunks(takers[0]):
-            await self._call(takers[0], message)
-            return
         try:
-            if not takers:
+            if len(takers) == 1 and takes_chunks(takers[0]):
+                await self._call(takers[0], message, alone=message.can_be_stopped)
+            elif takers:
+                await self._hand_whole_to(takers, message)
+            elif not message.can_be_stopped:
                 await _drop(message)
-                return
-            whole = await _whole(message)
         except (LinkLost, PeerFault, StreamReset) as error:
-            self._blame(error)
-            return
+            self._blame(error, alone=message.can_be_stopped)
+        finally:
+            _stop(message, CloseCode.NORMAL)
+
+    async def _hand_whole_to(self, takers: list[MessageHandler], message: Incoming) -> None:
+        whole = await _whole(message)
         for taker in takers:
             await self._call(taker, WholeMessage(whole.kind, whole.data, stream=whole.stream))
 
@@ -194,23 +203,26 @@ class Dispatcher(HandlerSets):
 
     # -- what handlers raise
 
-    async def _call(self, handler: Callable[..., Any], *said: Any) -> None:
+    async def _call(self, handler: Callable[..., Any], *said: Any, alone: bool = False) -> None:
         try:
             result = handler(*said, self._link)
             if result is not None and isinstance(result, Awaitable):
                 await result
         except (LinkLost, PeerFault, StreamReset) as error:
-            self._blame(error)
+            self._blame(error, alone=alone)
         except Exception as error:
             self._fail(error)
 
-    def _blame(self, error: LinkLost | PeerFault | StreamReset) -> None:
-        """Take it for the peer's doing, or the world's, unless it must have been about another link."""
+    def _blame(self, error: LinkLost | PeerFault | StreamReset, *, alone: bool = False) -> None:
+        """Take it for the peer's doing, or the world's, unless it must have been about another link.
+
+        A fault of the peer's ends the link, but for one in a message that stands `alone`, on a stream.
+        """
         if isinstance(error, LinkLost) and self._link.closed is None:
             self._fail(error)
             return
         log.debug("a message was not handled to its end: %s", error)
-        if isinstance(error, PeerFault):
+        if isinstance(error, PeerFault) and not alone:
             self._link.end(CloseReason(error.code, error.reason))
 
     def _fail(self, error: Exception) -> None:
@@ -260,6 +272,12 @@ async def _whole(message: Incoming) -> WholeMessage:
     if isinstance(message, WholeMessage):
         return message
     return WholeMessage(message.kind, await message.read(), stream=message.stream)
+
+
+def _stop(message: Incoming, code: int) -> None:
+    """Want no more of a message, where there is more and its sender can be told."""
+    if message.can_be_stopped:
+        message.stop(code, "nobody wants the rest of it")
 
 
 async def _drop(message: Incoming) -> None:

@@ -73,6 +73,11 @@ class Incoming:
                 raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
         return ("" if self.kind == Kind.TEXT else b"").join(chunks)  # type: ignore[arg-type]
 
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether there is more of it, maybe, and its sender can be told that it is not wanted."""
+        return self._stop is not None and not self._ended
+
     def stop(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Refuse what is left of the message; its sender's `send_stream` raises `StreamReset`. Never waits.
 

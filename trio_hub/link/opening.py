@@ -211,12 +211,12 @@ async def _verify_answer(verify: VerifyAnswer | None, headers: dict[str, str]) -
 
 def _encoded(headers: Mapping[str, str] | None, compression: Parameters | None) -> list[tuple[bytes, bytes]]:
     """Return the headers as bytes, that of extensions among them. Raises `Misuse` for what cannot stand in one."""
-    encoded = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-    if compression is not None:
-        encoded.append((_EXTENSIONS.encode(), str(compression).encode()))
     try:
+        encoded = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        if compression is not None:
+            encoded.append((_EXTENSIONS.encode(), str(compression).encode()))
         h11.Request(method="GET", target="/", headers=[(b"Host", b"-"), *encoded])
-    except h11.LocalProtocolError as error:
+    except (h11.LocalProtocolError, UnicodeEncodeError) as error:
         raise Misuse(f"headers that cannot be sent: {error}") from error
     return encoded
 

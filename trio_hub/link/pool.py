@@ -30,6 +30,7 @@ from trio_hub.link.redial import Redial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, LinkStatus
 from trio_hub.options import PoolOptions
+from trio_hub.wire.frames import close_frame
 
 __all__ = ["Pool", "PoolStatistics", "open_pool"]
 
@@ -150,6 +151,8 @@ class Pool(Crowd, HandlerSets):
         Its name and its place are free at once; it is sent nothing more, and not dialled again. Its link is ended with
         `close`, if that is said; or else it goes on, and its messages go to the pool's handlers, until it ends.
         """
+        if close is not None:
+            close_frame(close)  # or what may not be said is found when the member is gone
         member = self._find(who)
         if member is None:
             return False
@@ -174,6 +177,7 @@ class Pool(Crowd, HandlerSets):
         are cancelled. So is one that calls this, since its own link cannot be done before: a handler should rather
         wake somebody else to do it.
         """
+        close_frame(CloseReason(code, reason))  # before anything is done that could not be taken back
         self._closing = CloseReason(code, reason)
         for member in list(self._lives):
             self._stop_dialling(member)

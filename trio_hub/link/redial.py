@@ -76,6 +76,9 @@ class Redial:
                 link = await self._dial()
             except LinkLost as lost:
                 return lost
+            except Exception:  # of what the caller gave for it, and it may go well with the next answer
+                log.exception("a dial has failed")
+                return LinkLost(CloseReason(CloseCode.ABNORMAL, "the dial has failed; look into the log"))
         if link is None:
             return LinkLost(_STOPPED)
         begun = trio.current_time()

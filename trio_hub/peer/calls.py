@@ -187,7 +187,7 @@ class Calls:
             case Reply():
                 self._questions.answer(said)
             case Item():
-                self._questions.hear_item(said)
+                self._questions.hear_item(said, may_be_of_another=False)
             case End():
                 self._questions.hear_end(said)
             case _:

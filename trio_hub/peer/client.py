@@ -16,7 +16,7 @@ import attrs
 import trio
 
 from trio_hub.delivery import MUST, Delivery
-from trio_hub.errors import Closed, HubError, Misuse, OutcomeUnknown, RequestFailed
+from trio_hub.errors import Closed, HubError, Misuse, OutcomeUnknown, RequestFailed, again
 from trio_hub.link.dialing import Address, OpenStream, connect
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
@@ -84,7 +84,7 @@ class Client:
         """Wait until the hub has greeted us for the first time. Raises `Closed` or `Refused` when it never will."""
         await self._greeted.wait()
         if self._end is not None:
-            raise self._end
+            raise again(self._end)
 
     async def authenticate(self, token: str) -> None:
         """Have the session renewed: show a newer token of the same user on the link there is, and on those that follow.

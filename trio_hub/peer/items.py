@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self
 
 import trio
 
-from trio_hub.errors import Closed, Misuse, PeerFault, RequestFailed
+from trio_hub.errors import Closed, Misuse, PeerFault, RequestFailed, again
 from trio_hub.messages import CloseCode, End, Item, Request
 
 __all__ = ["PLAIN", "Allowance", "Items", "Outlet", "is_stream", "send_items"]
@@ -96,7 +96,7 @@ class Items(AsyncIterator[Any]):
         finally:
             self._is_read = False
         if not self._came:
-            raise StopAsyncIteration if self._failure is None else self._failure
+            raise StopAsyncIteration if self._failure is None else again(self._failure)
         data = self._came.popleft()
         self._ask_for_more()
         return data

@@ -12,7 +12,7 @@ from collections import deque
 import attrs
 import trio
 
-from trio_hub.errors import Gap
+from trio_hub.errors import Gap, again
 from trio_hub.messages import Event
 
 __all__ = ["Mailbox", "Position"]
@@ -110,7 +110,7 @@ class Mailbox:
         await trio.lowlevel.checkpoint()
         while not self._entries:
             if self._end is not None:
-                raise self._end
+                raise again(self._end)
             await self._news.park()
 
     def _take_one(self) -> Event:

@@ -8,8 +8,8 @@ from typing import Any
 
 import trio
 
-from trio_hub.errors import Gap, Misuse, OutcomeUnknown, RequestFailed
-from trio_hub.messages import Cancel, End, Item, More, Reply, Request
+from trio_hub.errors import Gap, Misuse, OutcomeUnknown, PeerFault, RequestFailed, again
+from trio_hub.messages import Cancel, CloseCode, End, Item, More, Reply, Request
 from trio_hub.peer.items import Items
 from trio_hub.wire.codecs import Codec
 
@@ -46,7 +46,7 @@ class Question:
         finally:
             self._questions.leave(self)
         if self._failure is not None:
-            raise self._failure
+            raise again(self._failure)
         return self._outcome
 
     @property
@@ -108,7 +108,7 @@ class Questions:
         while len(self._open) >= self._limit and self._end is None:
             await self._room.park()
         if self._end is not None:
-            raise self._end
+            raise again(self._end)
 
     def ask(self, action: str, data: Any, deadline: float | None, largest: int) -> Question:
         """Number and encode a request. Raises `Misuse` where that is not possible in `largest` bytes."""
@@ -144,14 +144,18 @@ class Questions:
         elif question is not None:
             question.settle(reply.data, failure)
 
-    def hear_item(self, item: Item) -> None:
+    def hear_item(self, item: Item, *, may_be_of_another: bool = True) -> None:
         """Give an item to who asked for it. Raises `PeerFault` for one that is too many.
 
-        Where nobody here did (an earlier process may have), the rest of them is cancelled.
+        Where nobody here did, the rest of them is cancelled, if an earlier process may have; or else it is a fault to
+        send what was never asked for, and what was left long ago is passed over.
         """
         question = self._open.get(item.reply_to)
         if isinstance(question, Items):
             question.put(item.data)
+        elif not may_be_of_another:
+            if item.reply_to > self._highest:
+                raise PeerFault(CloseCode.POLICY, f"an item for request {item.reply_to}, which was not asked")
         elif item.reply_to not in self._left:
             self._say(self._codec.encode(Cancel(item.reply_to)))
 

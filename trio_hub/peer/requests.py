@@ -326,10 +326,15 @@ def _why_cancelled(job: _Job) -> RequestFailed:
     return RequestFailed(499, "cancelled", "the client cancelled this request")
 
 
+def _sayable(text: object) -> str:
+    """Return text that can be encoded, whatever a handler gave for it (a file name may have surrogates)."""
+    return str(text).encode(errors="replace").decode()
+
+
 def _failure(error: Exception, request: Request) -> tuple[int, str, str]:
     """Return what the asker may know of a failure. What is our own fault goes to the log, under an id."""
     if isinstance(error, RequestFailed):
-        return error.status, error.id, error.message
+        return error.status, _sayable(error.id), _sayable(error.message)
     id = secrets.token_hex(4)
     log.error("request %r failed [%s]", request.action, id, exc_info=error)
     kind = "cannot answer" if isinstance(error, HubError) else "failed"
