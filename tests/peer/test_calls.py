@@ -362,14 +362,59 @@ async def test_who_does_not_read_has_its_requests_wait(autojump_clock):
         linked_in_memory(options=LinkOptions(owed_size=200_000)) as (near, far),
         Calls(far, answering.router, options=CallOptions(running_requests=50)).running(),
     ):
-        for seq in range(1, 1001):
+        for seq in range(1, 701):
             near.post(json.dumps({"seq": seq, "action": "large", "data": 50_000}))
-        near.post('{"cancel": 1000}')
+        near.post('{"cancel": 30}')
         near.writer.flush()
         await trio.sleep(1)
         assert len(answering.begun) < 12
+        replies = [json.loads(await anext(near)) for _ in range(700)]
+        assert [reply["seq_reply"] for reply in replies] == [*range(1, 701)]
+        codes = [reply["error"]["status_code"] if "error" in reply else 200 for reply in replies]
+        assert codes.count(200) == codes.index(503) - 1 >= 50
+        assert codes[29] == 499
+        assert set(codes[codes.index(503) :]) == {503}
+
+
+async def test_who_asks_without_end_and_reads_nothing_is_sent_away(autojump_clock):
+    options = CallOptions(running_requests=10)
+    async with (
+        linked_in_memory(options=LinkOptions(owed_size=1000)) as (near, far),
+        Calls(far, Answering().router, options=options).running(),
+    ):
         for seq in range(1, 1001):
-            assert json.loads(await anext(near))["seq_reply"] == seq
+            near.post(json.dumps({"seq": seq, "action": "large", "data": 5000}))
+        near.writer.flush()
+        await trio.sleep(1)
+        assert far.closed == CloseReason(1008, "requests without end, and no reply is read")
+
+
+@pytest.mark.parametrize("gives_up", [False, True], ids=["waits", "gives up"])
+async def test_two_ends_that_ask_for_far_too_much_never_lock_up(gives_up, autojump_clock):
+    options = CallOptions(running_requests=8, in_flight=64)
+    ended, refused = [], set()
+    async with (
+        linked_in_memory(options=LinkOptions(owed_size=100_000)) as (near, far),
+        Calls(near, Answering().router, options=options).running() as one,
+        Calls(far, Answering().router, options=options).running() as other,
+    ):
+
+        async def ask(calls):
+            with trio.move_on_after(0.001 if gives_up else 1000):
+                try:
+                    await calls.request("large", 50_000)
+                except RequestFailed as failure:
+                    refused.add(failure.status)
+            ended.append(calls)
+
+        with trio.fail_after(600):
+            async with trio.open_nursery() as tasks:
+                for _ in range(100):
+                    tasks.start_soon(ask, one)
+                    tasks.start_soon(ask, other)
+        assert len(ended) == 200
+        assert refused <= {503}
+        assert len(await one.request("large", 10)) == len(await other.request("large", 10))
 
 
 async def test_who_reads_no_items_has_the_handler_wait_and_nothing_else(autojump_clock):

@@ -11,11 +11,12 @@ before. Two ends that ask each other for more than fits into the road between th
 from __future__ import annotations
 
 import ssl
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import attrs
+import msgspec
 import trio
 
 from trio_hub.errors import Closed, HubError, LinkLost, PeerFault, RequestFailed
@@ -32,7 +33,18 @@ from trio_hub.wire.codecs import V1_CBOR, V1_JSON, Codec, FromClient, FromServer
 __all__ = ["Calls", "open_calls"]
 
 _UNLIMITED: Final = 2**53
-_Asked = Request | MalformedRequest | Cancel | More
+_REFUSED_AT_ONCE: Final = 16  # times as many as may wait
+
+
+@attrs.frozen
+class _Refused:
+    """A request that will not be carried out, which there is no room yet to say."""
+
+    seq: int
+    failure: RequestFailed
+
+
+_Asked = Request | MalformedRequest | _Refused
 
 
 class Calls:
@@ -63,7 +75,7 @@ class Calls:
             lambda status: None,
             _Outlet(link, self._codec, self._say),
         )
-        self._asked: deque[_Asked] = deque()  # what waits until there is room for more replies
+        self._asked: dict[int, _Asked] = {}  # what waits until there is room for more replies
         self._moved = trio.lowlevel.ParkingLot()  # for whoever waits for a change of that
         self._in_batch = False
         self._ended = trio.Event()
@@ -168,8 +180,6 @@ class Calls:
                         self._heed(said)
                 self._in_batch = False
                 link.writer.flush()
-                while len(self._asked) >= self._options.running_requests:
-                    await self._moved.park()
         except PeerFault as fault:
             link.end(CloseReason(fault.code, fault.reason))
             self._over(LinkLost(CloseReason(fault.code, fault.reason)))
@@ -178,12 +188,22 @@ class Calls:
 
     def _heed(self, said: FromClient | FromServer) -> None:
         match said:
-            case Request() | MalformedRequest() | Cancel() | More():
+            case Request() | MalformedRequest():
                 if self._asked or self.link.writer.is_full:  # who does not read our replies waits for further ones
-                    self._asked.append(said)
-                    self._moved.unpark_all()
+                    self._put_off(said)
                 else:
                     self._carry_out(said)
+            case Cancel(seq):
+                if seq in self._asked:
+                    self._asked[seq] = _Refused(seq, RequestFailed(499, "cancelled", "cancelled before it began"))
+                else:
+                    self._requests.cancel(seq)
+            case More(seq, items):
+                waiting = self._asked.get(seq)
+                if isinstance(waiting, Request):
+                    self._asked[seq] = msgspec.structs.replace(waiting, items=items)
+                else:
+                    self._requests.extend(seq, items)
             case Reply():
                 self._questions.answer(said)
             case Item():
@@ -195,16 +215,25 @@ class Calls:
                     CloseCode.UNSUPPORTED, f"{type(said).__name__} is nothing to say to a peer without a hub"
                 )
 
+    def _put_off(self, said: Request | MalformedRequest) -> None:
+        """Have a request wait until there is room for its reply; of what is too many, only the number is kept."""
+        most = self._options.running_requests
+        if len(self._asked) >= most * _REFUSED_AT_ONCE:
+            raise PeerFault(CloseCode.POLICY, "requests without end, and no reply is read")
+        if len(self._asked) >= most:
+            self._asked[said.seq] = _Refused(said.seq, RequestFailed(503, "busy", f"{most} requests wait already"))
+        else:
+            self._asked[said.seq] = said
+        self._moved.unpark_all()
+
     def _carry_out(self, said: _Asked) -> None:
         match said:
             case Request():
                 self._requests.carry_out(said, None)
             case MalformedRequest(seq, fault):
                 self._requests.refuse(seq, RequestFailed(400, "bad_request", fault), None)
-            case Cancel(seq):
-                self._requests.cancel(seq)
-            case More(seq, items):
-                self._requests.extend(seq, items)
+            case _Refused(seq, failure):
+                self._requests.refuse(seq, failure, None)
 
     async def _begin_what_waits(self) -> None:
         """Carry out what was asked while there was too much to write, one after the other as there is room."""
@@ -214,8 +243,7 @@ class Calls:
             await trio.lowlevel.checkpoint()
             await self.link.writer.wait_for_room()
             if self._asked:
-                self._carry_out(self._asked.popleft())
-                self._moved.unpark_all()
+                self._carry_out(self._asked.pop(next(iter(self._asked))))
 
 
 class _Nobody:
