@@ -160,6 +160,31 @@ async def test_other_messages_wait_for_the_end_of_one_in_fragments(autojump_cloc
         assert sorted(await receive(server, 3)) == ["first", "second", "third"]
 
 
+async def test_what_cannot_be_sent_is_found_before_it_waits(autojump_clock):
+    spring = Spring()
+    async with linked_in_memory() as (client, server), open_tasks() as tasks:
+        tasks.start_soon(client.send_stream, Kind.TEXT, spring)
+        await spring.pour.send("first")
+        await trio.testing.wait_all_tasks_blocked()
+        for wrong, kind in (("\ud800", None), ("x", Kind.BINARY), (b"x", 5)):
+            with pytest.raises(Misuse):
+                client.post(wrong, kind)
+        client.post("second")
+        spring.pour.close()
+        assert await receive(server, 2) == ["first", "second"]
+
+
+@pytest.mark.parametrize("source", [5, [5]], ids=["no source", "no text"])
+async def test_a_message_of_which_nothing_was_said_leaves_the_link_alone(source, autojump_clock):
+    async with linked_in_memory() as (client, server):
+        with pytest.raises(Misuse):
+            await client.send_stream(Kind.TEXT, source)
+        with trio.move_on_after(1):
+            await client.send_stream(Kind.TEXT, Spring())
+        await client.send("and on it goes")
+        assert await receive(server, 1) == ["and on it goes"]
+
+
 async def test_pings_are_answered_amid_a_message(autojump_clock):
     spring = Spring()
     async with link_and_peer() as (link, peer), open_tasks() as tasks:

@@ -17,7 +17,8 @@ from trio_hub.link.sources import Source, pieces_of
 from trio_hub.link.writer import Writer
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions
-from trio_hub.wire.framing import Fragments, Framer
+from trio_hub.wire.frames import utf8
+from trio_hub.wire.framing import Fragments, Framer, kind_of
 
 __all__ = ["Outgoing"]
 
@@ -79,6 +80,9 @@ class Outgoing:
     def post(self, message: str | bytes, kind: int | None) -> None:
         """Put a message into the queue, or aside until there is a turn for it. Never waits."""
         if self._framer.is_occupied:
+            self._framer.check(kind_of(message) if kind is None else kind, message)
+            if not isinstance(message, bytes):
+                utf8(message)  # or it is found out when nobody can be told
             self._aside.append((message, kind))
             self._aside_size += len(message)
             return
@@ -122,11 +126,11 @@ class Outgoing:
     def _take_turns(self) -> None:
         """Let those go on who waited for the end of a message in fragments."""
         aside, self._aside, self._aside_size = self._aside, [], 0
+        if self._turn is not None:
+            self._turn.unpark_all()
         for message, kind in aside:
             self.post(message, kind)
         self._writer.flush()
-        if self._turn is not None:
-            self._turn.unpark_all()
 
     async def _post_fragment(self, fragments: Fragments, piece: bytes, *, last: bool = False) -> None:
         await trio.lowlevel.checkpoint()
@@ -138,7 +142,7 @@ class Outgoing:
 
     def _give_up(self, fragments: Fragments) -> None:
         last_words = fragments.give_up()
-        if last_words is not None:
+        if last_words:
             self._writer.post(last_words)
             self._writer.flush()
         if last_words is None or self._framer.is_spent:

@@ -263,8 +263,13 @@ class Fragments:
     def give_up(self) -> bytes | None:
         """Return the frame that says that the rest will not come; None where only the link's end can say so.
 
+        Nothing has to be said where nothing of it was.
+
         The number is not used again: webson keeps what was given up in mind.
         """
+        if not self._begun:
+            self._framer.end(self._number)
+            return b""
         self._framer.give_up(self._number)
         if not self._number:
             return None
