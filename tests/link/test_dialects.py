@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from trio_hub.dialect import STANDARD, Dialect
-from trio_hub.errors import LinkLost
+from trio_hub.errors import LinkLost, Misuse
 from trio_hub.link.agreeing import Asking
 from trio_hub.link.dialing import open_link
 from trio_hub.link.dispatching import Dispatcher
@@ -171,6 +171,16 @@ async def test_ends_that_do_not_agree_have_no_link(ours, theirs):
         async with linked(options_for(ours), serve, theirs=options_for(theirs)):
             raise AssertionError("there is a link")
     assert theirs.secret is None or not served
+
+
+@pytest.mark.parametrize("dialect", [Dialect.sealed(KEY), Dialect.webson(streams=7)], ids=["sealed", "webson"])
+async def test_a_message_that_cannot_be_sent_leaves_the_link_sound(dialect):
+    async with linked(options_for(dialect, max_message=2_000_000)) as link:
+        with pytest.raises(Misuse):
+            await link.send_all(["good", 5])  # type: ignore[list-item]
+        for message in ("better", b"x" * 2_000_000):
+            await link.send(message)
+            assert await anext(link) == message
 
 
 # -- a server waits for its client

@@ -49,6 +49,11 @@ def pieces_from(reader: FrameReader | WholeReader, options: LinkOptions, *, clie
     return pieces, reader.take_waiting()
 
 
+def _sealed_size(options: LinkOptions, seal: Seal) -> int:
+    """Return the largest frame there may be: a whole message goes in one, and is longer by its seal."""
+    return max(options.max_frame, options.max_message) + seal.sealer.overhead
+
+
 def _piece_reader(
     options: LinkOptions,
     *,
@@ -60,7 +65,7 @@ def _piece_reader(
     return PieceReader(
         options.dialect,
         client=client,
-        max_frame=options.max_frame,
+        max_frame=options.max_frame if seal is None else _sealed_size(options, seal),
         max_inflated=options.max_message,
         inflater=inflater,
         opener=seal.opener if seal is not None else None,

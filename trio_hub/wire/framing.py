@@ -139,13 +139,17 @@ class Framer:
         """
         if self._is_plain and kind is None:
             return [message_frames(messages, mask=self._masks, deflater=self._deflater)]
-        frames = [frame for message in messages for frame in self._message(message, kind)]
+        checked = [self._checked(message, kind) for message in messages]  # all, before the first frame has its place
+        frames = [frame for opcode, payload in checked for frame in self._message(opcode, payload)]
         return frames if self.dialect.is_webson else [b"".join(frames)]
 
-    def _message(self, message: str | bytes, kind: int | None) -> list[bytes]:
+    def _checked(self, message: str | bytes, kind: int | None) -> tuple[int, bytes]:
         opcode = kind_of(message) if kind is None else kind
         payload = utf8(message) if not isinstance(message, bytes) else message
         self.check(opcode, message)
+        return opcode, payload
+
+    def _message(self, opcode: int, payload: bytes) -> list[bytes]:
         if opcode in PRIVATE_CONTROL:
             return [self.control(opcode, payload)]
         most = self.dialect.chunk_size or max(len(payload), 1)
