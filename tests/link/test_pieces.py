@@ -90,6 +90,18 @@ async def test_a_file_is_sent_and_received_over_a_real_socket():
                 assert b"".join([chunk async for chunk in message]) == bytes(range(256)) * 4000
 
 
+async def test_a_file_that_does_not_wait_is_no_source(autojump_clock):
+    """What it has not got yet would pass for its end."""
+
+    class Impatient:
+        def read(self, size: int) -> bytes | None:
+            return None
+
+    async with linked_in_memory() as (client, _):
+        with pytest.raises(Misuse, match="must wait"):
+            await client.send_stream(Kind.BINARY, Impatient())
+
+
 async def test_a_frame_is_passed_on_while_it_comes(autojump_clock):
     """Of a gigabyte in one frame, what is there can be had; and nothing is held."""
     async with link_and_peer(options=LinkOptions(max_message=100)) as (link, peer):

@@ -45,6 +45,8 @@ async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, N
     elif (read := _reader_of(source)) is not None:
         while chunk := await trio.to_thread.run_sync(read, size):
             yield chunk
+        if chunk is None:  # or a short message would look whole
+            raise Misuse("a file must wait for what it has not got yet: open it so that reading blocks")
     elif isinstance(source, AsyncIterable):
         async with _closed_after(source) as chunks:
             async for chunk in chunks:
@@ -56,12 +58,12 @@ async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, N
         raise Misuse(f"a message cannot come from {type(source).__name__}: it is no text, bytes, iterable or file")
 
 
-def _reader_of(source: object) -> Callable[[int], str | bytes] | None:
+def _reader_of(source: object) -> Callable[[int], str | bytes | None] | None:
     """Return what reads from a file, or from that of a `trio.wrap_file`; None where the source is none."""
     wrapped = getattr(source, "wrapped", None)
     if wrapped is None and isinstance(source, AsyncIterable):
         return None
-    read: Callable[[int], str | bytes] | None = getattr(wrapped or source, "read", None)
+    read: Callable[[int], str | bytes | None] | None = getattr(wrapped or source, "read", None)
     return read
 
 
