@@ -104,8 +104,9 @@ async def _tell(
             tasks.start_soon(_serve, cable, options, heard)
             await _call(cable, options, said, end)
     fails = [number % 2 == 1 and message.fails for number, message in enumerate(said)]
-    if True in fails and not options.dialect.streams:  # then the link ends with it
-        said = said[: fails.index(True)]
+    ends = [failed and bool(message.whole) for message, failed in zip(said, fails, strict=True)]
+    if True in ends and not options.dialect.streams:  # the link ends with it, unless nothing of it was said
+        said = said[: ends.index(True)]
     sent = [(message.kind, message.whole) for message, failed in zip(said, fails, strict=False) if not failed]
     assert heard == sent[: len(heard)]
     assert end is not None or len(heard) == len(sent)
