@@ -17,8 +17,7 @@ from trio_hub.link.sources import Source, pieces_of
 from trio_hub.link.writer import Writer
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions
-from trio_hub.wire.frames import utf8
-from trio_hub.wire.framing import Fragments, Framer, kind_of
+from trio_hub.wire.framing import Fragments, Framer
 
 __all__ = ["Outgoing"]
 
@@ -80,9 +79,7 @@ class Outgoing:
     def post(self, message: str | bytes, kind: int | None) -> None:
         """Put a message into the queue, or aside until there is a turn for it. Never waits."""
         if self._framer.is_occupied:
-            self._framer.check(kind_of(message) if kind is None else kind, message)
-            if not isinstance(message, bytes):
-                utf8(message)  # or it is found out when nobody can be told
+            self._framer.checked(message, kind)  # or it is found out when nobody can be told
             self._aside.append((message, kind))
             self._aside_size += len(message)
             return

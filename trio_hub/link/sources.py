@@ -10,6 +10,7 @@ import trio
 
 from trio_hub.errors import Misuse
 from trio_hub.messages import Kind
+from trio_hub.wire.frames import utf8
 
 __all__ = ["File", "Source", "encoded", "pieces_of"]
 
@@ -83,7 +84,4 @@ def encoded(kind: int, chunk: str | bytes) -> bytes:
     if isinstance(chunk, str) is not (kind == Kind.TEXT) or not isinstance(chunk, str | bytes):
         wanted = "str" if kind == Kind.TEXT else "bytes"
         raise Misuse(f"a message of kind {kind} is made of {wanted}, not {type(chunk).__name__}")
-    try:
-        return chunk.encode() if isinstance(chunk, str) else chunk
-    except UnicodeEncodeError as error:
-        raise Misuse(f"the text cannot be sent as UTF-8: {error.reason}") from error
+    return utf8(chunk) if isinstance(chunk, str) else chunk

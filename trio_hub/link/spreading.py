@@ -18,8 +18,7 @@ from trio_hub.link.members import Member
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import WhenFull
-from trio_hub.wire.frames import utf8
-from trio_hub.wire.framing import kind_of
+from trio_hub.wire.framing import opcode_and_payload
 
 __all__ = ["Sent", "Spread"]
 
@@ -140,10 +139,7 @@ class _Framed:
     def __init__(self, messages: Sequence[str | bytes], kind: int | None) -> None:
         self._messages = messages
         self._kind = kind
-        self._payloads = [
-            (kind_of(message) if kind is None else kind, message if isinstance(message, bytes) else utf8(message))
-            for message in messages
-        ]
+        self._payloads = [opcode_and_payload(message, kind) for message in messages]
         self._frames: dict[Hashable, list[bytes]] = {}
         self._contents: dict[Hashable, list[tuple[int, bytes]]] = {}
 

@@ -39,6 +39,7 @@ __all__ = [
     "frame",
     "frame_head",
     "long_size",
+    "masked_frame",
     "message_frame",
     "message_frames",
     "not_utf8",
@@ -96,8 +97,12 @@ def frame(opcode: int, payload: bytes, *, mask: bool = False, fin: bool = True) 
     if not mask:
         return frame_head(first, size) + payload
     key = secrets.token_bytes(4)
-    head = frame_head(first, size)
-    return b"".join((head[:1], bytes((head[1] | 0x80,)), head[2:], key, apply_mask(payload, key)))
+    return masked_frame(frame_head(first, size), key, apply_mask(payload, key))
+
+
+def masked_frame(head: bytes, key: bytes, payload: bytes) -> bytes:
+    """Return a frame with an unmasked one's header, of a payload that is masked already, by a mask with this key."""
+    return b"".join((head[:1], bytes((head[1] | 0x80,)), head[2:], key, payload))
 
 
 def frame_head(first: int, size: int) -> bytes:

@@ -18,19 +18,19 @@ from trio_hub.wire.frames import (
     TEXT,
     close_payload,
     frame_head,
+    masked_frame,
     message_frames,
     utf8,
 )
 from trio_hub.wire.masking import apply_long_mask, apply_mask, private_key
-from trio_hub.wire.pieces import NUMBERED
+from trio_hub.wire.pieces import GIVEN_UP, NUMBERED
 
 if TYPE_CHECKING:
     from trio_hub.wire.sealing import Sealer
 
-__all__ = ["Fragments", "Framer"]
+__all__ = ["Fragments", "Framer", "opcode_and_payload"]
 
 _FIN: Final = 0x80
-_GIVEN_UP: Final = 0x8000
 
 
 class _Numbers:
@@ -120,12 +120,11 @@ class Framer:
             payload = apply_long_mask(payload, private_key(self.dialect.private_mask, key))
         else:
             payload = apply_mask(payload, key)
-        return b"".join((head[:1], bytes((head[1] | 0x80,)), head[2:], key, payload))
+        return masked_frame(head, key, payload)
 
     def control(self, opcode: int, payload: bytes = b"") -> bytes:
         """Return a control frame. Raises `Misuse` for a payload that is too large for one (section 5.5)."""
-        if len(payload) > self.largest_control:
-            raise Misuse(f"a control frame takes {self.largest_control} bytes here, not {len(payload)}")
+        self._check_control(payload)
         return self.frame(_FIN | opcode, payload)
 
     def close(self, close: CloseReason) -> bytes:
@@ -139,13 +138,13 @@ class Framer:
         """
         if self._is_plain and kind is None:
             return [message_frames(messages, mask=self._masks, deflater=self._deflater)]
-        checked = [self._checked(message, kind) for message in messages]  # all, before the first frame has its place
+        checked = [self.checked(message, kind) for message in messages]  # all, before the first frame has its place
         frames = [frame for opcode, payload in checked for frame in self._message(opcode, payload)]
         return frames if self.dialect.is_webson else [b"".join(frames)]
 
-    def _checked(self, message: str | bytes, kind: int | None) -> tuple[int, bytes]:
-        opcode = kind_of(message) if kind is None else kind
-        payload = utf8(message) if not isinstance(message, bytes) else message
+    def checked(self, message: str | bytes, kind: int | None) -> tuple[int, bytes]:
+        """Return opcode and payload of a message, as `opcode_and_payload` does. Raises `Misuse` as `messages` does."""
+        opcode, payload = opcode_and_payload(message, kind)
         self.check(opcode, message)
         return opcode, payload
 
@@ -155,7 +154,7 @@ class Framer:
         most = self.dialect.chunk_size or max(len(payload), 1)
         if len(payload) <= most:
             return [self._whole(opcode, payload)]
-        fragments = self.begin(opcode, compressed=not self.dialect.is_webson)
+        fragments = self.begin(opcode)
         size = len(payload)
         return [fragments.piece(payload[at : at + most], last=at + most >= size) for at in range(0, size, most)]
 
@@ -189,13 +188,17 @@ class Framer:
 
     def check(self, kind: int, message: str | bytes) -> None:
         """Raise `Misuse` unless this message, of this kind, can be sent here."""
-        if kind in PRIVATE_CONTROL and len(message) > self.largest_control:
-            raise Misuse(f"a control frame takes {self.largest_control} bytes here, not {len(message)}")
+        if kind in PRIVATE_CONTROL:
+            self._check_control(message)
         if (kind == Kind.TEXT) is not isinstance(message, str):
             raise Misuse(
                 f"text is str and has kind {Kind.TEXT}, every other kind is bytes: not {kind} with {_name(message)}"
             )
         self.check_kind(kind)
+
+    def _check_control(self, payload: str | bytes) -> None:
+        if len(payload) > self.largest_control:
+            raise Misuse(f"a control frame takes {self.largest_control} bytes here, not {len(payload)}")
 
     def check_kind(self, kind: int) -> None:
         """Raise `Misuse` unless messages of this kind can be sent here."""
@@ -209,7 +212,7 @@ class Framer:
         """Whether so many messages were given up that no number is left."""
         return self._numbers.limit > 0 and self._numbers.given_up >= self._numbers.limit
 
-    def begin(self, kind: int, *, compressed: bool = True) -> Fragments:
+    def begin(self, kind: int) -> Fragments:
         """Begin a message in fragments, while not occupied. It must be ended, or given up."""
         self.check_kind(kind)
         if kind in PRIVATE_CONTROL:
@@ -217,7 +220,7 @@ class Framer:
         number = self._numbers.take()
         self.is_occupied = self._numbers.all_taken
         deflated = None
-        if self._deflater is not None and compressed and not self.dialect.is_webson:
+        if self._deflater is not None and not self.dialect.is_webson:
             deflated = DeflatedMessage(self._deflater)
         return Fragments(self, kind, number, deflated)
 
@@ -277,12 +280,13 @@ class Fragments:
         self._framer.give_up(self._number)
         if not self._number:
             return None
-        return self._framer.frame(NUMBERED | self._kind, (self._number | _GIVEN_UP).to_bytes(2))
+        return self._framer.frame(NUMBERED | self._kind, (self._number | GIVEN_UP).to_bytes(2))
 
 
-def kind_of(message: str | bytes) -> int:
-    """Return the usual kind of what is to be sent."""
-    return BINARY if isinstance(message, bytes) else TEXT
+def opcode_and_payload(message: str | bytes, kind: int | None) -> tuple[int, bytes]:
+    """Return both, for a message of this kind or, if none is said, of the usual one. Raises `Misuse` for bad text."""
+    usual, payload = (BINARY, message) if isinstance(message, bytes) else (TEXT, utf8(message))
+    return (usual if kind is None else kind), payload
 
 
 def _name(message: object) -> str:

@@ -24,6 +24,7 @@ from trio_hub.errors import PeerFault
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.wire.deflate import Inflater
 from trio_hub.wire.frames import (
+    BINARY,
     CLOSE,
     CONTINUATION,
     DEFLATED,
@@ -43,11 +44,13 @@ from trio_hub.wire.masking import apply_long_mask, apply_mask, private_key
 if TYPE_CHECKING:
     from trio_hub.wire.sealing import Opener
 
-__all__ = ["NUMBERED", "Piece", "PieceReader", "WholeReader"]
+__all__ = ["GIVEN_UP", "NUMBERED", "Piece", "PieceReader", "WholeReader"]
 
 NUMBERED: Final = 0x20
 """The reserved bit RSV2: webson's frames of streams have it."""
-_GIVEN_UP: Final = 0x8000
+GIVEN_UP: Final = 0x8000
+"""In the number of a stream, that the rest of its message will not come."""
+_STANDARD: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _LARGEST_RATIO: Final = 1032  # of deflate
 _STREAMS_OF_WEBSON: Final = 1024  # at once; it keeps to its own limit, whatever was agreed on
 _MOST_PARTS: Final = 1024
@@ -222,8 +225,7 @@ class PieceReader:
     def _check(self, first: int, size: int) -> None:
         """Refuse a frame that may not come, by its header alone (sections 5.2, 5.5)."""
         opcode, reserved = first & 0x0F, first & 0x70
-        known = PING <= opcode <= PONG or opcode in (CONTINUATION, TEXT, 2, CLOSE) or opcode in self._dialect.opcodes
-        if not known:
+        if opcode not in _STANDARD and opcode not in self._dialect.opcodes:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"opcode {opcode} is not known")
         agreed = 0
         if opcode < CLOSE:
@@ -274,8 +276,8 @@ class PieceReader:
         if at_start:
             if first & NUMBERED:
                 number, payload = _number_of(payload)
-            self._current = self._begin(first, number & ~_GIVEN_UP)
-        message, given_up = self._current, number > _GIVEN_UP
+            self._current = self._begin(first, number & ~GIVEN_UP)
+        message, given_up = self._current, number > GIVEN_UP
         ends = frame_ends and first > 127
         if message.inflater is not None:
             payload = message.inflater.inflate(payload, last=ends)
@@ -311,7 +313,7 @@ class PieceReader:
 def _number_of(payload: bytes) -> tuple[int, bytes]:
     """Take the number of a stream from the beginning of a frame."""
     number = int.from_bytes(payload[:2])
-    if len(payload) < 2 or number & ~_GIVEN_UP == 0:
+    if len(payload) < 2 or number & ~GIVEN_UP == 0:
         raise PeerFault(CloseCode.PROTOCOL_ERROR, "frame of a stream without its number")
     return number, payload[2:]
 
@@ -329,7 +331,11 @@ class WholeReader:
         self._parts: dict[int, list[str | bytes]] = {}
         self._size = 0
         self._fault: PeerFault | None = None
-        self.had_control_frames = False
+
+    @property
+    def had_control_frames(self) -> bool:
+        """Whether the last `feed` returned anything but messages."""
+        return self.pieces.had_control_frames
 
     @property
     def midway(self) -> bool:
@@ -364,17 +370,17 @@ class WholeReader:
             self._parts.clear()
             if not received:
                 raise
-        self.had_control_frames = any(not isinstance(item, str | bytes) for item in received)
         return received
 
     def _take(self, heard: Heard, received: list[Received]) -> None:
         if not isinstance(heard, Piece):
             received.append(heard)
-        elif heard.first and heard.last:
-            self._check(len(heard.data))
+            return
+        if self._size + len(heard.data) > self._max_message:
+            raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
+        if heard.first and heard.last:
             received.append(heard.data)
         else:
-            self._check(len(heard.data))
             self._join(heard, received)
 
     def _join(self, piece: Piece, received: list[Received]) -> None:
@@ -389,7 +395,3 @@ class WholeReader:
                 received.append(nothing.join(parts))
         elif len(parts) > _MOST_PARTS:  # or many small ones would take more than what is in them
             parts[:] = [nothing.join(parts)]
-
-    def _check(self, size: int) -> None:
-        if self._size + size > self._max_message:
-            raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
