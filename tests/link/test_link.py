@@ -1003,3 +1003,40 @@ async def test_several_messages_of_which_one_is_none_are_not_sent_at_all(wrong, 
             await client.send_all(wrong)
         await client.send("fine")
         assert await receive(server, 1) == ["fine"]
+
+
+# -- closing beside others
+
+
+async def test_a_link_is_closed_beside_whoever_receives(autojump_clock):
+    async with linked_in_memory() as (client, server), open_tasks() as tasks:
+        tasks.start_soon(server.close, 4000, "told to go")
+        tasks.start_soon(anext, server, None)
+        assert await anext(client, None) is None
+        assert client.closed == server.closed == CloseReason(4000, "told to go")
+
+
+async def test_a_link_is_closed_beside_its_own_end(autojump_clock):
+    cable = Cable()
+    async with (
+        open_tasks() as tasks,
+        Link(cable.near, client=True).running() as client,
+        Link(cable.far, client=False).running() as server,
+    ):
+        tasks.start_soon(client.close, 4000, "told to go")
+        async for _ in client:
+            pass
+        tasks.start_soon(client.close)
+        async for _ in server:
+            pass
+    assert client.closed == server.closed == CloseReason(4000, "told to go")
+
+
+async def test_a_cancelled_close_cuts_for_all_who_wait_for_it(autojump_clock):
+    async with link_and_peer() as (link, _), open_tasks() as tasks:
+        begun = trio.current_time()
+        tasks.start_soon(link.close)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.move_on_after(1):
+            await link.close()
+    assert trio.current_time() - begun == 1

@@ -101,6 +101,7 @@ class Link(Watched):
         self._held_back: list[str | bytes] = []  # the next message is the last
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
+        self._parted: trio.Event | None = None  # set when whoever closes first is done
 
     @property
     def is_client(self) -> bool:
@@ -346,9 +347,19 @@ class Link(Watched):
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Leave politely: write what is queued, say goodbye, wait for the peer to do the same, close the stream.
 
-        Takes at most `close_timeout`; then, or when cancelled, the stream is cut. Not beside a `receive`.
+        Takes at most `close_timeout`; then, or when cancelled, the stream is cut. A `receive` beside it ends. Several
+        may close it: the first says how, and all wait until that is done.
         """
         self.end(CloseReason(code, reason))
+        if self._parted is not None:
+            try:
+                await self._parted.wait()
+            finally:
+                if not self._parted.is_set():
+                    self._die(CloseReason(CloseCode.ABNORMAL))
+                    self._transport.interrupt()
+            return
+        self._parted = trio.Event()
         try:
             with trio.move_on_after(self.options.close_timeout):
                 async with trio.open_nursery() as tasks:
@@ -357,7 +368,10 @@ class Link(Watched):
                     tasks.cancel_scope.cancel()
         finally:
             self._die(CloseReason(CloseCode.ABNORMAL))
-            await self._transport.aclose()
+            try:
+                await self._transport.aclose()
+            finally:
+                self._parted.set()
 
     async def _part(self) -> None:
         """Wait until our goodbye is written and the peer's is heard.
@@ -367,6 +381,8 @@ class Link(Watched):
         """
         try:
             await self.writer.wait_idle()
+            while self.listening:  # it was interrupted, and has not had its turn yet
+                await trio.lowlevel.checkpoint()
             if self._frames.fault is not None:
                 await self._transport.end_writing()
             while not (self._dead or self._transport.torn or (self._goodbye_heard and not self._client)):
