@@ -183,7 +183,7 @@ MUTATIONS = (
     ),
     mutation(
         "a message that the link's end has cut looks whole",
-        ("        raise arrival.failure or self._why()\n", "        return None\n"),
+        ("        raise again(self._end)\n\n    async def _wait", "        return None\n\n    async def _wait"),
         of="link/arrivals.py",
     ),
     mutation(

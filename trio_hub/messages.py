@@ -6,6 +6,7 @@ How they look on the wire is `wire.codecs`' business; the names of the members a
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -90,6 +91,11 @@ class CloseReason:
 
     code: int
     reason: str = ""
+
+    @classmethod
+    def come_again(cls, seconds: float, code: int = CloseCode.TRY_AGAIN) -> CloseReason:
+        """Return what tells a peer to come again after so many seconds."""
+        return cls(code, json.dumps({"retry_after": seconds}))
 
     def __str__(self) -> str:
         """Return both in one line, whatever a stranger has said: it may go into a log, or to a terminal."""

@@ -8,7 +8,6 @@ takes it over.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import random
@@ -159,7 +158,7 @@ class Reception:
         except PeerFault as fault:
             link.end(CloseReason(fault.code, fault.reason))
         except Full:
-            link.end(CloseReason(CloseCode.TRY_AGAIN, json.dumps({"retry_after": 5})))
+            link.end(CloseReason.come_again(5))
         except TooManySessions as error:
             link.end(CloseReason(CloseCode.TOO_MANY_SESSIONS, str(error)))
         except Misuse as error:  # a resumed connection with other topics already
@@ -195,4 +194,4 @@ class Reception:
 
 def come_back(spread: float) -> CloseReason:
     """Tell one peer to come back within so many seconds, at a time of its own."""
-    return CloseReason(CloseCode.RESTART, json.dumps({"retry_after": round(random.uniform(0, spread), 2)}))
+    return CloseReason.come_again(round(random.uniform(0, spread), 2), CloseCode.RESTART)

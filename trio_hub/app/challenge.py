@@ -26,7 +26,7 @@ __all__ = ["CHALLENGE", "again", "challenge"]
 CHALLENGE = "authentication_challenge"
 
 _NOT_AUTHENTICATED = CloseReason(CloseCode.NOT_AUTHENTICATED, "the token is not known")
-_LATER = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 5}')
+_LATER = CloseReason.come_again(5)
 _TOO_LATE = CloseReason(CloseCode.NOT_AUTHENTICATED, "no authentication_challenge came in time")
 
 

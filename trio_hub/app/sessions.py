@@ -31,7 +31,7 @@ TopicsOf = Callable[[Session], Iterable[str]]
 """Returns the topics that connections of a session hear without asking. A plain function."""
 
 _REVOKED = CloseReason(CloseCode.SESSION_REVOKED, "the session was revoked")
-_COME_BACK = CloseReason(CloseCode.TRY_AGAIN, '{"retry_after": 1}')
+_COME_BACK = CloseReason.come_again(1)
 
 
 def no_topics(session: Session) -> Iterable[str]:

@@ -14,7 +14,7 @@ from functools import partial
 
 import trio
 
-from trio_hub.errors import LinkLost, PeerFault, StreamReset
+from trio_hub.errors import LinkLost, PeerFault, StreamReset, again
 from trio_hub.link.incoming import Incoming
 from trio_hub.messages import CloseCode, Kind
 from trio_hub.wire.frames import CLOSE
@@ -81,7 +81,7 @@ class Arrivals:
         await self._wait_until(lambda: bool(self._begun))
         if not self._begun:
             if isinstance(self._end, PeerFault):
-                raise self._why()
+                raise again(self._end)
             raise StopAsyncIteration
         arrival, message = self._begun.popleft()
         self._latest = arrival if message.stream is None else None
@@ -95,7 +95,10 @@ class Arrivals:
             return chunk
         if arrival.ended:
             return None
-        raise arrival.failure or self._why()
+        if arrival.failure is not None:
+            raise arrival.failure
+        assert self._end is not None
+        raise again(self._end)
 
     async def _wait_until(self, is_so: Callable[[], bool]) -> None:
         """Read until it is so, or nothing more can come; or wait until another has read."""
@@ -116,13 +119,6 @@ class Arrivals:
         finally:
             self._is_heard = False
             self._came.unpark_all()
-
-    def _why(self) -> LinkLost | PeerFault:
-        """Return the reason of the end, for one more who asks."""
-        if isinstance(self._end, PeerFault):
-            return PeerFault(self._end.code, self._end.reason)
-        assert self._end is not None
-        return LinkLost(self._end.close)
 
     def _take(self, piece: Piece) -> None:
         arrival = self._begin(piece) if piece.first else self._under_way[piece.stream]

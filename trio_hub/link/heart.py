@@ -14,6 +14,8 @@ Silence counts only while somebody of ours listens: a program that is busy with 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import trio
@@ -62,6 +64,15 @@ class Heart:
     def forget(self, link: Link) -> None:
         """Stop looking after this link."""
         self._links.pop(link, None)
+
+    @contextmanager
+    def watching(self, link: Link) -> Iterator[None]:
+        """Look after this link within the block."""
+        self.watch(link)
+        try:
+            yield
+        finally:
+            self.forget(link)
 
     async def run(self) -> None:
         """Beat until cancelled."""

@@ -102,6 +102,7 @@ class Link(Watched):
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
         self._parted: trio.Event | None = None  # set when whoever closes first is done
+        self._unheard: trio.Event | None = None  # set when nobody reads any more, where that is waited for
 
     @property
     def is_client(self) -> bool:
@@ -223,6 +224,8 @@ class Link(Watched):
             return b""
         finally:
             self.listening = False
+            if self._unheard is not None:
+                self._unheard.set()
         self.heard = True
         if not data and self.closed is None:  # or `end` has interrupted us
             self._die(CloseReason(CloseCode.ABNORMAL, "the stream ended without a goodbye"))
@@ -381,8 +384,9 @@ class Link(Watched):
         """
         try:
             await self.writer.wait_idle()
-            while self.listening:  # it was interrupted, and has not had its turn yet
-                await trio.lowlevel.checkpoint()
+            if self.listening:  # it was interrupted, and has not had its turn yet
+                self._unheard = trio.Event()
+                await self._unheard.wait()
             if self._frames.fault is not None:
                 await self._transport.end_writing()
             while not (self._dead or self._transport.torn or (self._goodbye_heard and not self._client)):

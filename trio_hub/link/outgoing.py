@@ -19,9 +19,10 @@ from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions
 from trio_hub.wire.framing import Fragments, Framer
 
-__all__ = ["Outgoing"]
+__all__ = ["SENDS_IN_A_TURN", "Outgoing"]
 
-_SENDS_IN_A_TURN = 8  # a turn of the loop takes as long as a write: so not one for each, and still none is kept waiting
+SENDS_IN_A_TURN = 8
+"""A turn of the loop takes as long as a write: so there is not one for each, and still nobody is kept waiting."""
 
 
 class Outgoing:
@@ -52,7 +53,7 @@ class Outgoing:
             self._writer.post(framed)
         self._writer.flush()
         self._sends += 1
-        if self._sends % _SENDS_IN_A_TURN == 0:  # they are taken: too late to be cancelled
+        if self._sends % SENDS_IN_A_TURN == 0:  # they are taken: too late to be cancelled
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def send_stream(self, kind: int, source: Source) -> None:

@@ -256,12 +256,9 @@ class Pool(Crowd, HandlerSets):
         return await self._run(link)
 
     async def _run(self, link: Link) -> CloseReason:
-        self._heart.watch(link)
-        try:
+        with self._heart.watching(link):
             async with link.running():
                 return await self._live_on(link)
-        finally:
-            self._heart.forget(link)
 
     async def _live_on(self, link: Link) -> CloseReason:
         options, key, on_failure = self._options.dispatch, self._key, self._on_failure

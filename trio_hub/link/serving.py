@@ -74,15 +74,13 @@ async def serve_links(
         if link is None:
             await trio.aclose_forcefully(stream)
             return
-        heart.watch(link)
         try:
-            async with link.running():
-                if await _settle(link, opening.deadline):
-                    await handler(link)
+            with heart.watching(link):
+                async with link.running():
+                    if await _settle(link, opening.deadline):
+                        await handler(link)
         except (LinkLost, PeerFault) as error:  # the peer's doing, or the world's; the handler need not care
             log.debug("link ended: %s", error)
-        finally:
-            heart.forget(link)
 
     open_now = list(listeners) if listeners is not None else await open_listeners(host, port, ssl_context)
     async with open_tasks() as tasks:

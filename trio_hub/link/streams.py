@@ -15,10 +15,11 @@ from contextlib import aclosing, asynccontextmanager, contextmanager
 
 import trio
 
-from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
+from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset, again
 from trio_hub.link.dialing import open_link
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
+from trio_hub.link.outgoing import SENDS_IN_A_TURN
 from trio_hub.link.sources import Source, encoded, pieces_of
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, Kind
@@ -29,8 +30,6 @@ from trio_hub.wire.stream_words import OVERHEAD
 from trio_hub.wire.streams import SUBPROTOCOL, Multiplexer
 
 __all__ = ["SUBPROTOCOL", "Streams", "open_streams"]
-
-_SENDS_IN_A_TURN = 8  # as for a link
 
 
 class Streams:
@@ -98,7 +97,7 @@ class Streams:
         await trio.lowlevel.checkpoint_if_cancelled()
         while not self._waiting:
             if self._fault is not None:
-                raise PeerFault(self._fault.code, self._fault.reason)
+                raise again(self._fault)
             if self.closed is not None:
                 raise StopAsyncIteration
             await self._takers.park()
@@ -157,7 +156,7 @@ class Streams:
         self.link.post(frame)
         self.link.writer.flush()
         self._sends += 1
-        if self._sends % _SENDS_IN_A_TURN == 0:  # it is taken: too late to be cancelled
+        if self._sends % SENDS_IN_A_TURN == 0:  # it is taken: too late to be cancelled
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def send_stream(self, kind: int, source: Source) -> None:
