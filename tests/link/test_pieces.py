@@ -1,5 +1,6 @@
 """Messages too large to hold: sent as they are made, had as they come, and never short without a word."""
 
+import contextlib
 import io
 import tempfile
 from collections.abc import AsyncIterator
@@ -383,6 +384,53 @@ async def test_pieces_that_nobody_reads_are_given_up_when_they_are_too_many(auto
             await unread.read()
         await client.send("and on it goes")
         assert await (await anext(messages)).read() == "and on it goes"
+
+
+async def test_messages_that_were_let_go_take_no_room(autojump_clock):
+    options = LinkOptions(dialect=WEBSON.dialect, max_message=10_000)
+    async with streaming(options) as (client, server), open_tasks() as tasks:
+        slow = Spring()
+        tasks.start_soon(client.send_stream, Kind.BINARY, slow)
+        await slow.pour.send(b"1")
+        messages = server.messages()
+        read = await anext(messages)
+        for _ in range(5):
+            await client.send_stream(Kind.BINARY, b"x" * 9_000)
+            await anext(messages)
+        await slow.pour.send(b"2" * 9_000)
+        slow.pour.close()
+        assert await read.read() == b"1" + b"2" * 9_000
+
+
+async def test_messages_without_end_amid_another_break_the_link(autojump_clock):
+    options = LinkOptions(dialect=Dialect(opcodes={11}))
+    async with link_and_peer(options=options) as (link, peer), open_tasks() as tasks:
+
+        async def flood() -> None:
+            with contextlib.suppress(trio.BrokenResourceError):
+                while True:
+                    await peer.stream.send_all(spoken(FIN | 11) * 1000)
+
+        await peer.say(BINARY, b"begun")
+        message = await anext(link.messages())
+        tasks.start_soon(flood)
+        with pytest.raises(PeerFault, match="too many messages wait"):
+            await message.read()
+        tasks.cancel_scope.cancel()
+    assert link.closed is not None
+    assert link.closed.code == 1008
+
+
+async def test_whoever_asks_for_the_messages_again_goes_on(autojump_clock):
+    async with linked_in_memory() as (client, server):
+        await client.send_all(["first", "second", "third"])
+        assert await (await anext(server.messages())).read() == "first"
+        assert await (await anext(server.messages())).read() == "second"
+        with pytest.raises(Misuse, match="piece by piece"):
+            await server.receive()
+        with pytest.raises(Misuse, match="piece by piece"):
+            await anext(server)
+        assert await (await anext(server.messages())).read() == "third"
 
 
 @asynccontextmanager

@@ -3,7 +3,11 @@
 Nobody reads ahead: whoever wants a piece that has not come reads the link, once at a time, and lays what comes for
 others where they find it. So what waits is what came in one read; unless webson's streams bring pieces of one message
 while somebody waits for those of another. Of such pieces `most` bytes may wait. What brings more is given up, since
-webson has no way to ask for a pause of one stream alone: only that message is lost, and who reads it is told.
+webson has no way to ask for a pause of one stream alone: only that message is lost, and who reads it is told. What
+nobody can read any more does not count: where a message is let go, what waits of it goes with it.
+
+Whole messages, too, may begin while somebody waits for more of another: private control frames may come amid any. A
+peer that sends very many of them breaks the link.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import Final
+from weakref import ref
 
 import trio
 
@@ -21,6 +27,8 @@ from trio_hub.wire.frames import CLOSE
 from trio_hub.wire.pieces import Piece
 
 __all__ = ["Arrivals"]
+
+_MOST_BEGUN: Final = 4096  # messages that wait to be taken, some 600 bytes each, beside those of one read
 
 
 class _Arrival:
@@ -41,25 +49,28 @@ class _Arrival:
 class Arrivals:
     """Messages as they come: iterating yields them, and stops when the link has ended.
 
-    `hear` waits for pieces of them; it raises `LinkLost` at the link's end, and `PeerFault`. `max_message` is what
-    `Incoming.read` takes, `most` is None where messages come one after the other. `early` are messages that came whole
-    before.
+    `hear` waits for pieces of them; it raises `LinkLost` at the link's end, and `PeerFault`. `refuse` ends the link
+    for a fault that is found here. `max_message` is what `Incoming.read` takes, `most` is None where messages come one
+    after the other. `early` are messages that came whole before.
     """
 
     def __init__(
         self,
         hear: Callable[[], Awaitable[list[Piece]]],
+        refuse: Callable[[PeerFault], None],
         *,
         max_message: int,
         most: int | None,
         early: Iterable[str | bytes] = (),
     ) -> None:
         self._hear = hear
+        self._refuse = refuse
         self._max_message = max_message
         self._most = most
         self._size = 0  # of all chunks that wait
         self._begun: deque[tuple[_Arrival, Incoming]] = deque()
         self._under_way: dict[int, _Arrival] = {}
+        self._streamed: dict[ref[Incoming], _Arrival] = {}
         self._latest: _Arrival | None = None
         self._is_heard = False
         self._came = trio.lowlevel.ParkingLot()
@@ -84,7 +95,10 @@ class Arrivals:
                 raise again(self._end)
             raise StopAsyncIteration
         arrival, message = self._begun.popleft()
-        self._latest = arrival if message.stream is None else None
+        if message.stream is None:
+            self._latest = arrival
+        else:
+            self._streamed[ref(message, self._note_let_go)] = arrival
         return message
 
     async def _next_chunk(self, arrival: _Arrival) -> str | bytes | None:
@@ -112,6 +126,7 @@ class Arrivals:
     async def _read(self) -> None:
         self._is_heard = True
         try:
+            self._check_begun()
             for piece in await self._hear():
                 self._take(piece)
         except (LinkLost, PeerFault) as error:
@@ -119,6 +134,12 @@ class Arrivals:
         finally:
             self._is_heard = False
             self._came.unpark_all()
+
+    def _check_begun(self) -> None:
+        if len(self._begun) > _MOST_BEGUN:
+            fault = PeerFault(CloseCode.POLICY, "too many messages wait to be read")
+            self._refuse(fault)
+            raise fault
 
     def _take(self, piece: Piece) -> None:
         arrival = self._begin(piece) if piece.first else self._under_way[piece.stream]
@@ -144,6 +165,9 @@ class Arrivals:
         message = Incoming(piece.kind, next_chunk, max_message=self._max_message, stream=stream)
         self._begun.append((arrival, message))
         return arrival
+
+    def _note_let_go(self, message: ref[Incoming]) -> None:
+        self._give_up(self._streamed.pop(message), "nobody can read it any more")
 
     def _give_up(self, arrival: _Arrival, reason: str) -> None:
         self._size -= sum(map(len, arrival.chunks))

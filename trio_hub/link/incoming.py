@@ -26,7 +26,7 @@ class Incoming:
     may be had once, by one task.
     """
 
-    __slots__ = ("_ended", "_max_message", "_next_chunk", "_stop", "kind", "stream")
+    __slots__ = ("__weakref__", "_ended", "_max_message", "_next_chunk", "_stop", "kind", "stream")
 
     def __init__(
         self,

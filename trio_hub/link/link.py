@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from trio_hub.bucket import Bucket
-from trio_hub.errors import LinkLost, PeerFault
+from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.arrivals import Arrivals
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.outgoing import Outgoing
@@ -99,6 +99,7 @@ class Link(Watched):
         self._pings: dict[bytes, trio.Event] = {}
         self._unread = unread
         self._held_back: list[str | bytes] = []  # the next message is the last
+        self._arrivals: Arrivals | None = None
         self._goodbye_heard = False
         self._dead = False  # nothing can come or go any more
         self._parted: trio.Event | None = None  # set when whoever closes first is done
@@ -139,7 +140,7 @@ class Link(Watched):
                 if self.closed is not None:
                     raise LinkLost(self.closed)
         except PeerFault as fault:
-            self.end(CloseReason(fault.code, fault.reason))
+            self._refuse(fault)
             raise
 
     async def receive(self) -> list[str | bytes]:
@@ -147,8 +148,10 @@ class Link(Watched):
 
         Messages of private kinds are bytes; `messages` tells the kind. Pings are answered on the way. Raises
         `PeerFault` when the peer broke the protocol (it is being told), and `LinkLost` when the link has ended; what
-        came before is returned first.
+        came before is returned first. Raises `Misuse` once `messages` was called.
         """
+        if self._arrivals is not None:
+            raise Misuse("this link's messages are read piece by piece: go on with `messages`")
         if self._held_back:
             await trio.lowlevel.checkpoint()
             held_back, self._held_back = self._held_back, []
@@ -165,7 +168,7 @@ class Link(Watched):
         try:
             received: list[Any] = reader.feed(await self._read())
         except PeerFault as fault:
-            self.end(CloseReason(fault.code, fault.reason))
+            self._refuse(fault)
             raise
         if reader.had_control_frames:
             controls = [item for item in received if isinstance(item, Ping | Pong | CloseReason)]
@@ -173,6 +176,9 @@ class Link(Watched):
             self._heed(controls)
         self.received += len(received)
         return received
+
+    def _refuse(self, fault: PeerFault) -> None:
+        self.end(CloseReason(fault.code, fault.reason))
 
     def hold_back(self, messages: Iterable[str | bytes]) -> None:
         """Have these messages returned by the next `receive`."""
@@ -194,18 +200,25 @@ class Link(Watched):
         return self._held_back.pop()
 
     def messages(self) -> AsyncIterator[Incoming]:
-        """Return an iterator over messages, each from its first fragment on; it stops when the link has ended.
+        """Return the iterator over messages, each from its first fragment on; it stops when the link has ended.
 
         One message after the other: asking for the next drops what is left of the one before. Where a dialect has
-        streams, several are under way at once, and each may be read by a task of its own. To be begun once, and not
-        beside `receive`. Iterating raises `PeerFault`; `Misuse` is raised where `receive` has read part of a message.
+        streams, several are under way at once, and each may be read by a task of its own. Who calls this again goes on
+        where the iteration is; `receive` is over. Iterating raises `PeerFault`; `Misuse` is raised where `receive` has
+        read part of a message.
         """
+        if self._arrivals is None:
+            self._arrivals = self._arriving()
+        return self._arrivals
+
+    def _arriving(self) -> Arrivals:
         if not isinstance(self._frames, PieceReader):
             self._frames, unread = pieces_from(self._frames, self.options, client=self._client)
             self._unread = unread + self._unread
         held_back, self._held_back = self._held_back[::-1], []
         return Arrivals(
             partial(self._hear, self._frames),
+            self._refuse,
             max_message=self.options.max_message,
             most=self.options.max_message if self.options.dialect.streams else None,
             early=held_back,
