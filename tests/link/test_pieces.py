@@ -73,6 +73,37 @@ async def test_a_piece_is_had_before_the_next_is_made(autojump_clock):
         assert await message.read() == ""
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"b" * 200_000,
+        bytearray(b"b" * 200_000),
+        memoryview(b"b" * 200_000),
+        [memoryview(b"b" * 100_000), bytearray(b"b" * 100_000)],
+        io.BytesIO(b"b" * 200_000),
+    ],
+)
+async def test_bytes_come_from_whatever_has_some(source, autojump_clock):
+    async with linked_in_memory() as (client, server), open_tasks() as tasks:
+        tasks.start_soon(client.send_stream, Kind.BINARY, source)
+        assert await anext(server) == b"b" * 200_000
+
+
+async def test_private_control_frames_pass_a_message_in_fragments(autojump_clock):
+    spring = Spring()
+    options = LinkOptions(dialect=Dialect(opcodes={11}))
+    async with linked_in_memory(options=options) as (client, server), open_tasks() as tasks:
+        tasks.start_soon(client.send_stream, Kind.TEXT, spring)
+        await spring.pour.send("first")
+        await trio.testing.wait_all_tasks_blocked()
+        await client.send(b"sent", 11)
+        client.post(b"posted", 11)
+        client.writer.flush()
+        assert await receive(server, 2) == [b"sent", b"posted"]
+        spring.pour.close()
+        assert await receive(server, 1) == ["first"]
+
+
 @pytest.mark.parametrize("source", ["b" * 200_000, ["b" * 100_000, "", "b" * 100_000], io.StringIO("b" * 200_000)])
 async def test_text_comes_from_whatever_has_some(source, autojump_clock):
     async with linked_in_memory() as (client, server), open_tasks() as tasks:
@@ -230,8 +261,7 @@ async def test_whoever_waits_for_a_turn_learns_of_the_end(autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         tasks.start_soon(waiting)
         await trio.testing.wait_all_tasks_blocked()
-        await client.close()
-        await spring.pour.send("...")
+        await client.close()  # whether or not the spring gives more
 
 
 async def test_the_rest_of_a_message_is_dropped_for_the_next(autojump_clock):

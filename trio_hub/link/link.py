@@ -298,10 +298,12 @@ class Link(Watched):
 
         `source` is an async or plain iterable, a file (read in a thread) or a stream: of `str` for text, of `bytes` for
         every other kind. Each piece leaves at once, so the peer can have what was made so far. Until the message has
-        ended all others wait, those of `post` too; where the dialect has streams they need not.
+        ended all others wait, those of `post` too, but for private control frames; where the dialect has streams they
+        need not.
 
-        What the source raises is raised here, `LinkLost` where the link ends. Then, or when cancelled, the peer learns
-        that the message is not whole: by its stream's end, or else by that of the link, with 1011.
+        What the source raises is raised here, `LinkLost` as soon as the link ends: what the source waits for is
+        cancelled then, but the read of a file, which is waited for. Then, or when cancelled, the peer learns that the
+        message is not whole: by its stream's end, or else by that of the link, with 1011.
         """
         await self._outgoing.send_stream(kind, source)
 

@@ -1,17 +1,19 @@
 """What a link says: whole messages, messages in fragments, control frames; in turns, since they share one way out.
 
-A message in fragments has that way for itself until it has ended (RFC 6455 section 5.4), control frames apart; whoever
-has another waits for its turn, and what may not wait (`post`) is put aside. Only webson's streams let several be under
-way. Frames are made when they are put into the queue, never before: a sealed frame is good for one place.
+A message in fragments has that way for itself until it has ended (RFC 6455 section 5.4), control frames apart, those of
+private kinds too; whoever has another waits for its turn, and what may not wait (`post`) is put aside. Only webson's
+streams let several be under way. Frames are made when they are put into the queue, never before: a sealed frame is good
+for one place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 
 import trio
 
+from trio_hub.dialect import PRIVATE_CONTROL
 from trio_hub.errors import LinkLost, Misuse
 from trio_hub.link.sources import Source, pieces_of
 from trio_hub.link.writer import Writer
@@ -28,7 +30,18 @@ SENDS_IN_A_TURN = 8
 class Outgoing:
     """Puts what one end says into its writer's queue. `end` ends the link, where that alone can say what happened."""
 
-    __slots__ = ("_aside", "_aside_size", "_end", "_framer", "_options", "_sends", "_turn", "_writer", "closed")
+    __slots__ = (
+        "_aside",
+        "_aside_size",
+        "_end",
+        "_framer",
+        "_options",
+        "_sends",
+        "_sources",
+        "_turn",
+        "_writer",
+        "closed",
+    )
 
     def __init__(
         self, writer: Writer, framer: Framer, options: LinkOptions, end: Callable[[CloseReason], None]
@@ -40,6 +53,7 @@ class Outgoing:
         self._aside: list[tuple[str | bytes, int | None]] = []  # until a message in fragments has ended
         self._aside_size = 0
         self._turn: trio.lowlevel.ParkingLot | None = None  # most links have no message in fragments ever
+        self._sources: set[trio.CancelScope] = set()  # in which messages in fragments wait for more of theirs
         self._sends = 0
         self.closed: CloseReason | None = None
 
@@ -48,7 +62,7 @@ class Outgoing:
         if isinstance(messages, str | bytes):
             raise Misuse("`send_all` takes several messages; `send` takes one")
         await trio.lowlevel.checkpoint_if_cancelled()
-        await self.wait_for_turn()
+        await self.wait_for_turn(kind)
         for framed in self._framer.messages(messages, kind):
             self._writer.post(framed)
         self._writer.flush()
@@ -62,15 +76,29 @@ class Outgoing:
         await self.wait_for_turn()
         fragments = self._framer.begin(kind)
         try:
-            async with aclosing(pieces_of(kind, source, self._fragment_size)) as pieces:
-                async for piece in pieces:
-                    await self._post_fragment(fragments, piece)
-            await self._post_fragment(fragments, b"", last=True)
+            with self._while_linked():
+                async with aclosing(pieces_of(kind, source, self._fragment_size)) as pieces:
+                    async for piece in pieces:
+                        await self._post_fragment(fragments, piece)
+                await self._post_fragment(fragments, b"", last=True)
         except BaseException:
             self._give_up(fragments)
             raise
         finally:
             self._take_turns()
+
+    @contextmanager
+    def _while_linked(self) -> Iterator[None]:
+        """Whatever is waited for within the block is waited for until the link ends. Raises `LinkLost` then."""
+        scope = trio.CancelScope()
+        self._sources.add(scope)
+        try:
+            with scope:
+                yield
+        finally:
+            self._sources.discard(scope)
+        if scope.cancelled_caught and self.closed is not None:
+            raise LinkLost(self.closed)
 
     @property
     def is_full(self) -> bool:
@@ -79,7 +107,7 @@ class Outgoing:
 
     def post(self, message: str | bytes, kind: int | None) -> None:
         """Put a message into the queue, or aside until there is a turn for it. Never waits."""
-        if self._framer.is_occupied:
+        if self._must_wait(kind):
             self._framer.checked(message, kind)  # or it is found out when nobody can be told
             self._aside.append((message, kind))
             self._aside_size += len(message)
@@ -103,6 +131,8 @@ class Outgoing:
         """Note that the link has ended: whoever waits for a turn waits in vain."""
         self.closed = close
         self._aside.clear()
+        for scope in self._sources:
+            scope.cancel()
         if self._turn is not None:
             self._turn.unpark_all()
 
@@ -110,10 +140,13 @@ class Outgoing:
     def _fragment_size(self) -> int:
         return min(self._options.fragment_size, self._options.dialect.chunk_size or self._options.fragment_size)
 
-    async def wait_for_turn(self) -> None:
-        """Wait until a message may be put into the queue. Raises `LinkLost`."""
-        while self.closed is None and (self._framer.is_occupied or self._writer.is_full):
-            if self._framer.is_occupied:
+    def _must_wait(self, kind: int | None) -> bool:
+        return self._framer.is_occupied and kind not in PRIVATE_CONTROL
+
+    async def wait_for_turn(self, kind: int | None = None) -> None:
+        """Wait until a message of this kind may be put into the queue. Raises `LinkLost`."""
+        while self.closed is None and (self._must_wait(kind) or self._writer.is_full):
+            if self._must_wait(kind):
                 self._turn = self._turn or trio.lowlevel.ParkingLot()
                 await self._turn.park()
             else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -13,6 +13,8 @@ from trio_hub.messages import Kind
 from trio_hub.wire.frames import utf8
 
 __all__ = ["File", "Source", "encoded", "pieces_of"]
+
+_READ: Final = 64 * 1024  # a file's part, at least: the thread that reads it costs as much as reading that
 
 
 class File(Protocol):
@@ -23,7 +25,8 @@ class File(Protocol):
         ...
 
 
-Source = str | bytes | AsyncIterable[str | bytes] | Iterable[str | bytes] | File
+Bytes = bytes | bytearray | memoryview
+Source = str | Bytes | AsyncIterable[str | Bytes] | Iterable[str | Bytes] | File
 """What a large message may come from."""
 
 
@@ -33,20 +36,24 @@ async def pieces_of(kind: int, source: Source, size: int) -> AsyncGenerator[byte
     An async generator is closed in the end, wherever it has come to. Raises `Misuse` where it has no text for a message
     of text, or text for another, and whatever the source raises.
     """
-    async with aclosing(_chunks_of(source, size)) as chunks:
+    async with aclosing(_chunks_of(source, max(size, _READ))) as chunks:
         async for chunk in chunks:
             data = encoded(kind, chunk)
             for at in range(0, len(data), size):
                 yield data[at : at + size]
 
 
-async def _chunks_of(source: Source, size: int) -> AsyncGenerator[str | bytes, None]:
+async def _chunks_of(source: Source, read_size: int) -> AsyncGenerator[str | Bytes, None]:
     if isinstance(source, str | bytes):
         yield source
+    elif isinstance(source, bytearray | memoryview):
+        with memoryview(source).cast("B") as view:
+            for at in range(0, len(view), read_size):
+                yield bytes(view[at : at + read_size])
     elif (read := _reader_of(source)) is not None:
-        while chunk := await trio.to_thread.run_sync(read, size):
-            yield chunk
-        if chunk is None:  # or a short message would look whole
+        while part := await trio.to_thread.run_sync(read, read_size):
+            yield part
+        if part is None:  # or a short message would look whole
             raise Misuse("a file must wait for what it has not got yet: open it so that reading blocks")
     elif isinstance(source, AsyncIterable):
         async with _closed_after(source) as chunks:
@@ -69,7 +76,7 @@ def _reader_of(source: object) -> Callable[[int], str | bytes | None] | None:
 
 
 @asynccontextmanager
-async def _closed_after(source: AsyncIterable[str | bytes]) -> AsyncIterator[AsyncIterator[str | bytes]]:
+async def _closed_after(source: AsyncIterable[str | Bytes]) -> AsyncIterator[AsyncIterator[str | Bytes]]:
     """Iterate, and close what is a generator, wherever it has come to."""
     chunks = aiter(source)
     if isinstance(chunks, AsyncGenerator):
@@ -79,9 +86,9 @@ async def _closed_after(source: AsyncIterable[str | bytes]) -> AsyncIterator[Asy
         yield chunks
 
 
-def encoded(kind: int, chunk: str | bytes) -> bytes:
+def encoded(kind: int, chunk: str | Bytes) -> bytes:
     """Return the bytes of (a part of) a message of this kind. Raises `Misuse` where it is not made of that."""
-    if isinstance(chunk, str) is not (kind == Kind.TEXT) or not isinstance(chunk, str | bytes):
+    if isinstance(chunk, str) is not (kind == Kind.TEXT) or not isinstance(chunk, str | Bytes):
         wanted = "str" if kind == Kind.TEXT else "bytes"
         raise Misuse(f"a message of kind {kind} is made of {wanted}, not {type(chunk).__name__}")
-    return utf8(chunk) if isinstance(chunk, str) else chunk
+    return utf8(chunk) if isinstance(chunk, str) else bytes(chunk)  # which copies no bytes
