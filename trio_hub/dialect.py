@@ -24,6 +24,7 @@ PRIVATE_DATA: Final = frozenset(range(3, 8))
 PRIVATE_CONTROL: Final = frozenset(range(11, 16))
 _MOST_STREAMS: Final = 32_767  # 15 bits, and 0 is none
 _SHORTEST_KEY: Final = 16
+_SEALED_CHUNK: Final = 64 * 1024
 
 
 def _bytes(value: str | bytes) -> bytes:
@@ -42,7 +43,8 @@ class Dialect:
     dialect (str as UTF-8). `private_mask`, a multiple of 4 bytes long, is added to each frame's mask; frames are masked
     by the client, with `always_mask` by the server too. `opcodes` are private kinds of messages: 3-7 for data, 11-15
     for what is as short and as urgent as a ping (125 bytes at most). Messages are cut into frames of at most
-    `chunk_size` bytes; None leaves whole messages whole. `secret` is the key of a sealed link, see `sealed`.
+    `chunk_size` bytes, as they are before they are compressed and sealed; None leaves whole messages whole. `secret` is
+    the key of a sealed link, see `sealed`.
 
     `is_webson` stands for what is peculiar to the wire of the Go library webson, and `streams` for how many messages
     it may have under way at once (0: one after the other), see `webson`.
@@ -110,12 +112,13 @@ class Dialect:
         """Return a dialect in which every frame is encrypted and authenticated, by a key that both ends have.
 
         `key` are 16 bytes or more that nobody can guess (``secrets.token_bytes(32)``; no password), `others` are
-        further fields. Takes the extra ``sealed``; `Misuse` is raised without it. Prefer TLS: see the page on sealed
-        links.
+        further fields; `chunk_size` is 64 KiB if nothing is said, since a frame is held until it can be opened.
+
+        Takes the extra ``sealed``; `Misuse` is raised without it. Prefer TLS: see the page on sealed links.
         """
         if find_spec("cryptography") is None:
             raise Misuse("sealed links take the package cryptography: pip install 'trio_hub[sealed]'")
-        return cls(secret=key, **others)
+        return cls(secret=key, **{"chunk_size": _SEALED_CHUNK, **others})
 
 
 STANDARD: Final = Dialect()

@@ -16,6 +16,7 @@ from trio_hub.wire.frames import Ping, frame
 from trio_hub.wire.framing import Framer
 from trio_hub.wire.pieces import Piece, PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
+from trio_hub.wire.sealing import sealed_by
 
 MAX = 1 << 16
 FIN = 0x80
@@ -256,3 +257,24 @@ def test_what_was_given_up_is_left_out_and_takes_no_room():
     assert whole.feed(numbered(FIN | TEXT, 1, b"1234567890")) == ["1234567890"]
     assert not whole.is_within_message
     assert not whole.has_more
+
+
+def test_a_frame_that_must_be_whole_is_cut_once():
+    """And not looked at with each read of it, which would cost its size each time."""
+    dialect = Dialect.sealed(bytes(32), chunk_size=None)
+    client, server = (sealed_by(bytes(32), "a", "b", client=client) for client in (True, False))
+    frame = Framer(dialect, client=False, sealer=server.sealer).messages([bytes(MAX)])[0]
+    pieces = CountingReader(dialect, client=True, max_frame=2 * MAX, opener=client.opener)
+    heard = [item for at in range(0, len(frame), 100) for item in pieces.feed(frame[at : at + 100])]
+    assert [len(piece.data) for piece in heard] == [MAX]
+    assert pieces.cuts <= 3
+
+
+class CountingReader(PieceReader):
+    """Counts how often it looks at what has come."""
+
+    cuts = 0
+
+    def _cut(self, data: bytes, heard: list[Any]) -> int:
+        self.cuts += 1
+        return super()._cut(data, heard)

@@ -13,6 +13,7 @@ from trio_hub.wire.framing import Framer
 from trio_hub.wire.pieces import Piece, PieceReader
 from trio_hub.wire.sealing import Seal, new_nonce, read_nonce, sealed_by
 
+FIN = 0x80
 KEY = bytes(range(32))
 DIALECT = Dialect.sealed(KEY)
 
@@ -127,3 +128,13 @@ def test_a_sealed_link_takes_a_key_worth_the_name():
         Dialect.sealed(b"password")
     assert KEY.hex() not in repr(DIALECT)
     assert repr(KEY) not in repr(DIALECT)
+
+
+@pytest.mark.parametrize("first", [FIN | 2, FIN | 9, FIN | 8, 2])
+def test_nothing_is_taken_before_the_proof(first):
+    """A stranger's frame is refused by its header: none of it is held."""
+    client, server = (sealed_by(KEY, "a", "b", client=client) for client in (True, False))
+    framer = Framer(DIALECT, client=True, sealer=client.sealer)
+    reader = PieceReader(DIALECT, client=False, max_frame=1000, opener=server.opener)
+    with pytest.raises(PeerFault, match="does not prove the key"):
+        reader.hold(framer.frame(first, b"")[:6])

@@ -50,6 +50,7 @@ NUMBERED: Final = 0x20
 """The reserved bit RSV2: webson's frames of streams have it."""
 GIVEN_UP: Final = 0x8000
 """In the number of a stream, that the rest of its message will not come."""
+_FIN: Final = 0x80
 _STANDARD: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _LARGEST_RATIO: Final = 1032  # of deflate
 _STREAMS_OF_WEBSON: Final = 1024  # at once; it keeps to its own limit, whatever was agreed on
@@ -129,7 +130,9 @@ class PieceReader:
         self._at_once = max(dialect.streams, _STREAMS_OF_WEBSON) if streams else 0
         self._max_inflated = max_inflated
         self._most = max(max_inflated // _LARGEST_RATIO, 1) if inflater is not None else 1 << 62
+        self._awaits_proof = False
         self._waiting = bytearray()
+        self._wanted = 0  # bytes of it without which no more can be cut
         self._first = -1  # of the frame under way
         self._left = 0
         self._key = b""
@@ -167,6 +170,9 @@ class PieceReader:
             raise self.fault
         self._halted, self._inflated, self.had_control_frames = self._ended, 0, False
         self._waiting += data
+        if len(self._waiting) < self._wanted:  # or a large frame would be copied with each read of it
+            return []
+        self._wanted = 0
         heard = []
         try:
             at = self._cut(bytes(self._waiting), heard)
@@ -181,7 +187,11 @@ class PieceReader:
         return heard
 
     def hold(self, data: bytes) -> bool:
-        """Take what came first, have it returned by the next `feed`, and say whether there was a frame in it."""
+        """Take what came first on a sealed link, and say whether the proof of the key was in it.
+
+        What it means is returned by the next `feed`. Whatever else comes before the proof is a fault, by its header.
+        """
+        self._awaits_proof = True
         self._early += self.feed(data)
         return bool(self._early)
 
@@ -194,9 +204,10 @@ class PieceReader:
                 if size == 0:
                     return at
                 at += size
-            part = self._part_at(data, at)
-            if part is None:
+            if len(data) - at < self._needed:
+                self._wanted = self._needed
                 return at
+            part = data[at : at + self._part_size(len(data) - at)]
             at += len(part)
             self._take_part(part, heard)
         return len(data) if self._ended else at
@@ -225,6 +236,8 @@ class PieceReader:
     def _check(self, first: int, size: int) -> None:
         """Refuse a frame that may not come, by its header alone (sections 5.2, 5.5)."""
         opcode, reserved = first & 0x0F, first & 0x70
+        if self._awaits_proof and not self._may_prove(first, size):
+            raise PeerFault(CloseCode.POLICY, "the first frame does not prove the key")
         if opcode not in _STANDARD and opcode not in self._dialect.opcodes:
             raise PeerFault(CloseCode.PROTOCOL_ERROR, f"opcode {opcode} is not known")
         agreed = 0
@@ -237,13 +250,20 @@ class PieceReader:
         elif (self._opener is not None or reserved & NUMBERED) and size > self._max_frame:
             raise PeerFault(CloseCode.TOO_BIG, f"frame is larger than {self._max_frame} bytes")
 
-    def _part_at(self, data: bytes, at: int) -> bytes | None:
-        """Return as much of the frame's payload as is there, None where that is not enough."""
-        come, first = len(data) - at, self._first
-        held = first & 0x0F >= CLOSE or first & NUMBERED or self._opener is not None
-        needed = self._left if held else min(self._left, 1)
-        most = self._most if first & DEFLATED or self._current.inflater is not None else self._left
-        return data[at : at + min(self._left, max(most, needed))] if come >= needed else None
+    def _may_prove(self, first: int, size: int) -> bool:
+        """Whether this may be the proof, an empty pong, or comes after it."""
+        return self._opener is None or self._opener.opened > 0 or (first, size) == (_FIN | PONG, self._opener.overhead)
+
+    @property
+    def _needed(self) -> int:
+        """How much of the frame's payload must be there: what is opened, or has a number before it, is taken whole."""
+        held = self._first & 0x0F >= CLOSE or self._first & NUMBERED or self._opener is not None
+        return self._left if held else min(self._left, 1)
+
+    def _part_size(self, come: int) -> int:
+        """How much of it is taken now. What inflates is taken in parts that cannot become more than a message may."""
+        inflates = self._first & DEFLATED or self._current.inflater is not None
+        return min(self._left, come, max(self._most, self._needed) if inflates else self._left)
 
     def _take_part(self, part: bytes, heard: list[Heard]) -> None:
         first, at_start, key = self._first, self._at_start, self._key

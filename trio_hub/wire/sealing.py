@@ -58,9 +58,10 @@ class Sealer:
 
 
 class Opener:
-    """Opens one direction's frames, in order. `opened` counts them."""
+    """Opens one direction's frames, in order, each of them longer by `overhead` bytes. `opened` counts them."""
 
     __slots__ = ("_cipher", "opened")
+    overhead = _TAG
 
     def __init__(self, key: bytes) -> None:
         self._cipher = ChaCha20Poly1305(key)
