@@ -200,6 +200,30 @@ async def test_limits_of_both_ends(autojump_clock):
         assert waiting.cancelled_caught
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_cannot_ask_after_all_lets_the_next_one_ask(streamed, autojump_clock):
+    async with a_pair(CallOptions(in_flight=1)) as (calls, _), trio.open_nursery() as tasks:
+        unanswered = await calls.ask("sleep", 10)
+
+        async def ask_what_cannot_be_asked():
+            with pytest.raises(Misuse):
+                await (all_of(calls, "count", object()) if streamed else calls.request("double", object()))
+
+        replies = []
+
+        async def ask():
+            replies.append(await calls.request("double", 21))
+
+        for asking in (ask_what_cannot_be_asked, ask):
+            tasks.start_soon(asking)
+            await wait_all_tasks_blocked()
+        with trio.fail_after(20):
+            await unanswered.reply()
+            await wait_all_tasks_blocked()
+        assert replies == [42]
+        tasks.cancel_scope.cancel()
+
+
 async def test_the_link_s_end_is_told_to_all_who_wait_and_all_who_ask_later(autojump_clock):
     async with a_pair() as (calls, other):
         ends = []

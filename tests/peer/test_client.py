@@ -2,6 +2,7 @@
 
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -267,6 +268,73 @@ async def test_what_cannot_be_asked_is_misuse_and_costs_nothing(autojump_clock):
     with pytest.raises(Misuse):
         async with open_client("http://example.org"):
             pass
+
+
+async def test_who_cannot_ask_after_all_lets_the_next_one_ask(autojump_clock):
+    router = Router()
+
+    @router.action("sleep")
+    async def sleep(connection, data: float) -> None:
+        await trio.sleep(data)
+
+    async with (
+        open_world(Server(router)) as world,
+        world.open_client(options=ClientOptions(in_flight=1)) as client,
+        trio.open_nursery() as tasks,
+    ):
+        unanswered = await client.ask("sleep", 10)
+
+        async def ask_what_cannot_be_asked():
+            with pytest.raises(Misuse):
+                await client.request("sleep", object())
+
+        replies = []
+
+        async def ask():
+            replies.append(await client.request("ping"))
+
+        for asking in (ask_what_cannot_be_asked, ask):
+            tasks.start_soon(asking)
+            await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(20):
+            await unanswered.reply()
+            await trio.sleep(1)
+        assert len(replies) == 1
+        tasks.cancel_scope.cancel()
+
+
+async def test_who_is_cancelled_before_it_has_asked_keeps_nobody_from_asking(autojump_clock):
+    answer, read, heard = trio.Event(), trio.Event(), []
+
+    async def reads_late(link, query):
+        await say(link, hello())
+        await answer.wait()
+        await say(link, {"status": "OK", "seq_reply": 1})
+        await read.wait()
+        async for message in link:
+            heard.append(json.loads(message).get("action"))
+
+    options = ClientOptions(in_flight=2, link=LinkOptions(owed_size=1000))
+    async with scripted(reads_late, options=options) as client, trio.open_nursery() as tasks:
+        for _ in range(2):  # the first is being written, and the second is all that may be owed
+            await client.ask("large", "x" * 100_000)
+        waiting = trio.CancelScope()
+
+        async def give_up():
+            with waiting:
+                await client.ask("given up")
+
+        for asking in (give_up, partial(client.ask, "last")):
+            tasks.start_soon(asking)
+            await trio.testing.wait_all_tasks_blocked()
+        answer.set()
+        await trio.testing.wait_all_tasks_blocked()
+        waiting.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        read.set()
+        await trio.sleep(1)
+        assert [action for action in heard if action] == ["large", "large", "last"]
+        tasks.cancel_scope.cancel()
 
 
 async def test_no_deadline_is_no_deadline(autojump_clock):

@@ -155,9 +155,9 @@ class Client:
     async def _wait_to_ask(self) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._greeted.wait()  # the hub may know numbers of requests that an earlier process has used
-        await self._conversation.questions.wait_for_room()
         if self._conversation.link is not None:
             await self._conversation.link.writer.wait_for_room()
+        await self._conversation.questions.wait_for_room()
 
     async def request(self, action: str, data: Any = None, *, deadline: float | None = None) -> Any:
         """Ask, and return the reply's data. It is carried out once, however many links that takes.

@@ -104,7 +104,10 @@ class Questions:
                 self._say_more(question.seq, question.allowed)
 
     async def wait_for_room(self) -> None:
-        """Wait until fewer requests are open than the limit. Raises what `end` was given."""
+        """Wait until fewer requests are open than the limit. Raises what `end` was given.
+
+        To be followed at once by asking: nobody else is woken for the same place.
+        """
         while len(self._open) >= self._limit and self._end is None:
             await self._room.park()
         if self._end is not None:
@@ -112,24 +115,35 @@ class Questions:
 
     def ask(self, action: str, data: Any, deadline: float | None, largest: int) -> Question:
         """Number and encode a request. Raises `Misuse` where that is not possible in `largest` bytes."""
-        request = Request(self._highest + 1, action, data, _finite(deadline))
-        question = Question(self, request, self._encode(request, largest))
+        request, message = self._numbered(action, data, deadline, largest)
+        question = Question(self, request, message)
         self._open[question.seq] = question
         return question
 
     def ask_for_items(self, action: str, data: Any, deadline: float | None, largest: int, window: int) -> Items:
         """Likewise for a streamed reply, of which no more than `window` items may wait to be taken."""
-        request = Request(self._highest + 1, action, data, _finite(deadline), items=window)
-        items = Items(request, self._encode(request, largest), self._say_more)
+        request, message = self._numbered(action, data, deadline, largest, items=window)
+        items = Items(request, message, self._say_more)
         self._open[items.seq] = items
         return items
+
+    def _numbered(
+        self, action: str, data: Any, deadline: float | None, largest: int, *, items: int | None = None
+    ) -> tuple[Request, str | bytes]:
+        try:
+            request = Request(self._highest + 1, action, data, _finite(deadline), items=items)
+            message = self._encode(request, largest)
+        except Exception:
+            self._room.unpark()  # whoever asks may have been woken for this place, and does not take it
+            raise
+        self._highest = request.seq
+        return request, message
 
     def _encode(self, request: Request, largest: int) -> str | bytes:
         message = self._codec.encode(request)
         size = len(message.encode() if isinstance(message, str) else message)
         if size > largest:
             raise Misuse(f"a request of {size} bytes; the hub takes {largest}")
-        self._highest = request.seq
         return message
 
     def _say_more(self, seq: int, items: int) -> None:
