@@ -340,6 +340,38 @@ async def test_waiting_in_vain_ends_with_the_link(autojump_clock):
         assert sent == [Sent(2, absent=("slow",))]
 
 
+async def test_who_is_cast_out_is_not_waited_for_any_more(autojump_clock):
+    async with slow_and_quick(when_full=WhenFull.WAIT) as here, trio.open_nursery() as tasks:
+        sent: list[Sent] = []
+
+        async def say() -> None:
+            sent.append(await here.pool.to_all("0"))
+
+        tasks.start_soon(say)
+        await wait_all_tasks_blocked()
+        here.pool.cast_out("slow")
+        await wait_all_tasks_blocked()
+        assert sent == [Sent(2, absent=("slow",))]
+        assert (await here.heard())["slow"] == ["x" * 98] * 12  # its link goes on
+
+
+async def test_several_who_wait_for_one_owe_it_no_more_than_may_be(autojump_clock):
+    async with slow_and_quick(when_full=WhenFull.WAIT) as here, trio.open_nursery() as tasks:
+        owed: list[int] = []
+        writer = here.links["slow"].writer
+
+        async def say() -> None:
+            await here.pool.to_one("slow", "y" * 98)
+            owed.append(writer.owed_size)
+
+        for _ in range(30):
+            tasks.start_soon(say)
+        await wait_all_tasks_blocked()
+        assert owed == []
+        assert (await here.heard())["slow"] == ["x" * 98] * 12 + ["y" * 98] * 30
+        assert max(owed) <= 2 * 1000  # in the queue, and being written
+
+
 async def test_cancelled_while_it_waits_the_others_have_it(autojump_clock):
     async with slow_and_quick(when_full=WhenFull.WAIT) as here:
         before = here.pool.statistics().taken

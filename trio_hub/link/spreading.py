@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 
 import attrs
+import trio
 
 from trio_hub.errors import LinkLost
 from trio_hub.link.link import Link
@@ -53,8 +54,7 @@ class Spread:
         self.dropped: list[str] = []
         self.ended: list[str] = []
         self.absent: list[str] = []
-        self._full: list[Link] = []
-        self._names: list[str] = []
+        self._full: list[tuple[Member, Link]] = []
 
     @property
     def sent(self) -> Sent:
@@ -107,8 +107,7 @@ class Spread:
                 link.end(_TOO_SLOW)
                 self.ended.append(member.name)
             case WhenFull.WAIT:
-                self._full.append(link)
-                self._names.append(member.name)
+                self._full.append((member, link))
 
     async def wait(self) -> None:
         """Wait for those who are owed too much, for all of them at once; no checkpoint where there are none.
@@ -117,17 +116,33 @@ class Spread:
         """
         if self._full:
             async with open_tasks() as tasks:
-                for link, name in zip(self._full, self._names, strict=True):
-                    tasks.start_soon(self._wait_for, link, name)
+                for member, link in self._full:
+                    tasks.start_soon(self._wait_for, member, link)
 
-    async def _wait_for(self, link: Link, name: str) -> None:
+    async def _wait_for(self, member: Member, link: Link) -> None:
+        while member.link is link and link.is_full:
+            await _wait_for_turn(member, link)
+        if member.link is link and link.closed is None:
+            self._framed.post_to(link)
+            self.taken += 1
+        else:
+            self.absent.append(member.name)
+
+
+async def _wait_for_turn(member: Member, link: Link) -> None:
+    """Wait until more can be said on the link, or it is the member's no longer."""
+    async with open_tasks() as tasks:
+        tasks.start_soon(_wait_lost, member, tasks.cancel_scope)
         try:
             await link.wait_for_turn()
         except LinkLost:
-            self.absent.append(name)
-        else:
-            self._framed.post_to(link)
-            self.taken += 1
+            pass  # the loop around this sees it
+        tasks.cancel_scope.cancel()
+
+
+async def _wait_lost(member: Member, waiting: trio.CancelScope) -> None:
+    await member.wait_lost()
+    waiting.cancel()
 
 
 class _Framed:
