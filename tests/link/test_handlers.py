@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.link.pairs import FIN, TEXT, link_and_peer, linked_in_memory
+from tests.link.pairs import FIN, TEXT, link_and_peer, linked_in_memory, send_forever
 from trio_hub.errors import LinkLost, Misuse, StreamReset
 from trio_hub.link.dispatching import Dispatcher
 from trio_hub.link.handlers import Handlers, WholeMessage
@@ -362,6 +364,94 @@ async def test_a_handler_that_raises_is_reported_and_the_link_goes_on(order, aut
     assert reported == [(ZeroDivisionError, None)]
     assert errors_in(caplog) == [ZeroDivisionError]
     assert sorted(got) == ["0", "1", "2"]
+
+
+async def at_once(*tasks: Callable[[], Awaitable[object]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task)
+
+
+async def test_the_link_s_end_is_no_failure_of_a_handler_with_tasks_of_its_own(autojump_clock, caplog):
+    options = LinkOptions(owed_size=1000)
+    async with link_and_peer(options=options, cable=Cable(capacity=100)) as (link, peer), trio.open_nursery() as tasks:
+        dispatcher = Dispatcher(link)
+
+        @dispatcher.on_message()
+        async def talk(message: Incoming, link: Link) -> None:
+            await at_once(*[partial(send_forever, link, "x" * 100)] * 3)
+
+        tasks.start_soon(dispatcher.run)
+        await peer.say(FIN | TEXT, b"talk")
+        await wait_all_tasks_blocked()
+        peer.stream.hang_up()
+    assert errors_in(caplog) == []
+
+
+async def test_a_message_given_up_is_no_failure_of_a_handler_with_tasks_of_its_own(autojump_clock, caplog):
+    async with linked_in_memory() as (_, server):
+        dispatcher = Dispatcher(server, messages=streams(arriving(1, Kind.TEXT, "beg", StreamReset(1001))))
+
+        @dispatcher.on_message()
+        async def read(message: Incoming, link: Link) -> None:
+            await at_once(message.read, trio.sleep_forever)
+
+        await dispatcher.run()
+    assert errors_in(caplog) == []
+
+
+async def test_a_handler_s_only_failure_is_told_bare(autojump_clock, caplog):
+    told = []
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    async def be_told_no() -> None:
+        await trio.lowlevel.checkpoint()
+        raise StreamReset(4000)
+
+    async with handling(on_failure=lambda error, link: told.append(type(error))) as (client, dispatcher):
+
+        @dispatcher.on_message()
+        async def several(message: Incoming, link: Link) -> None:
+            await at_once(*[{"f": fail, "r": be_told_no}[each] for each in str(await message.read())])
+
+        for tasks in ("f", "rr", "ff"):
+            await client.send(tasks)
+        await wait_all_tasks_blocked()
+    assert told == errors_in(caplog) == [ZeroDivisionError, ExceptionGroup]
+
+
+async def test_a_cancelled_handler_s_tasks_may_find_the_link_ended(autojump_clock, caplog):
+    async def say_goodbye(link: Link) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await link.send("goodbye")
+
+    async def endure() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(1)
+        await trio.sleep_forever()
+
+    async with link_and_peer() as (link, peer):
+        dispatcher = Dispatcher(link)
+
+        @dispatcher.on_message()
+        async def talk(message: Incoming, link: Link) -> None:
+            await at_once(partial(say_goodbye, link), endure)
+
+        await peer.say(FIN | TEXT, b"talk")
+        with trio.move_on_after(1) as running:
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(dispatcher.run)
+                await trio.sleep(0.5)
+                link.end(CloseReason(1000))
+                await trio.sleep_forever()
+        assert running.cancelled_caught
+        peer.stream.hang_up()
+    assert errors_in(caplog) == []
 
 
 async def test_a_handler_that_raises_ends_the_link_where_that_is_wanted(autojump_clock, caplog):

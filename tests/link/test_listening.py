@@ -13,12 +13,14 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tests.link.pairs import send_forever
 from trio_hub.errors import LinkLost, Misuse
 from trio_hub.link.dialing import open_link
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners, open_unix_listener
 from trio_hub.link.opening import request_link
 from trio_hub.link.serving import serve_links
+from trio_hub.options import LinkOptions
 from trio_hub.testing import Cable, CableListener
 
 
@@ -85,6 +87,25 @@ async def test_a_lost_link_is_no_failure_of_the_handler(autojump_clock, caplog):
         stream = listener.dial()
         await request_link(stream, host="memory", resource="/")
         await stream.send_all(b"\xff\xff\xff\xff")
+        stream.hang_up()
+        await wait_all_tasks_blocked()
+        tasks.cancel_scope.cancel()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def test_a_lost_link_is_no_failure_however_many_tasks_of_a_handler_hear_of_it(autojump_clock, caplog):
+    async def insist(link: Link) -> None:
+        async with trio.open_nursery() as tasks:
+            for _ in range(3):
+                tasks.start_soon(send_forever, link, "x" * 100)
+
+    listener = CableListener()
+    async with trio.open_nursery() as tasks:
+        options = LinkOptions(owed_size=1000)
+        await tasks.start(partial(serve_links, insist, listeners=[listener], options=options))
+        stream = listener.dial()
+        await request_link(stream, host="memory", resource="/")
+        await wait_all_tasks_blocked()
         stream.hang_up()
         await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()

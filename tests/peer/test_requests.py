@@ -85,6 +85,27 @@ async def test_a_handler_may_refuse_by_raising(autojump_clock):
         assert (caught.value.status, caught.value.id, caught.value.message) == (409, "conflict", "not now")
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_handler_may_refuse_out_of_a_nursery_of_its_own(refusals, autojump_clock, caplog):
+    router = Router()
+
+    async def refuse():
+        raise RequestFailed(409, "conflict", "not now")
+
+    @router.action("refusing")
+    async def refusing(connection, data: dict):
+        async with trio.open_nursery() as tasks:
+            for _ in range(refusals):
+                tasks.start_soon(refuse)
+            tasks.start_soon(trio.sleep_forever)
+
+    async with open_hub_and_client(Server(router)) as (_, client):
+        with pytest.raises(RequestFailed) as caught:
+            await client.request("refusing")
+        assert caught.value.status == (409 if refusals == 1 else 500)  # of two, who could say which
+        assert ("ExceptionGroup" in caplog.text) == (refusals > 1)
+
+
 async def test_kept_replies_are_bounded_by_number_and_by_size(autojump_clock):
     server, _ = make_server(HubOptions(kept_replies=3, kept_replies_size=2000))
     async with open_world(server) as world, world.open_link(subprotocols=[V1]) as link:

@@ -27,7 +27,7 @@ from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
 from trio_hub.link.handlers import HandlerSets, MessageHandler, WholeMessage, takes_chunks
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
-from trio_hub.link.tasks import open_tasks
+from trio_hub.link.tasks import failures_in, open_tasks
 from trio_hub.messages import CloseCode, CloseReason, LinkStatus
 from trio_hub.options import DispatchOptions, Order
 
@@ -208,22 +208,33 @@ class Dispatcher(HandlerSets):
             result = handler(*said, self._link)
             if result is not None and isinstance(result, Awaitable):
                 await result
-        except (LinkLost, PeerFault, StreamReset) as error:
-            self._blame(error, alone=alone)
         except Exception as error:
-            self._fail(error)
+            self._blame(error, alone=alone)
+        except BaseExceptionGroup as group:  # it is cancelled, and something in its nursery has failed as well
+            cancelled, others = group.split(trio.Cancelled)
+            if cancelled is None or not isinstance(others, ExceptionGroup):
+                raise
+            self._blame(others, alone=alone)
+            raise cancelled from None
 
-    def _blame(self, error: LinkLost | PeerFault | StreamReset, *, alone: bool = False) -> None:
-        """Take it for the peer's doing, or the world's, unless it must have been about another link.
+    def _blame(self, error: Exception, *, alone: bool = False) -> None:
+        """Take it for the peer's doing, or the world's, where all that is in it can be; or else for the handler's.
 
         A fault of the peer's ends the link, but for one in a message that stands `alone`, on a stream.
         """
-        if isinstance(error, LinkLost) and self._link.closed is None:
-            self._fail(error)
+        failures = failures_in(error)
+        if not all(self._is_no_fault_of_ours(each) for each in failures):
+            self._fail(failures[0] if len(failures) == 1 else error)
             return
         log.debug("a message was not handled to its end: %s", error)
-        if isinstance(error, PeerFault) and not alone:
-            self._link.end(CloseReason(error.code, error.reason))
+        for each in failures:
+            if isinstance(each, PeerFault) and not alone:
+                self._link.end(CloseReason(each.code, each.reason))
+
+    def _is_no_fault_of_ours(self, error: Exception) -> bool:
+        if isinstance(error, LinkLost):
+            return self._link.closed is not None  # or it must have been about another link
+        return isinstance(error, PeerFault | StreamReset)
 
     def _fail(self, error: Exception) -> None:
         log.error("a handler has failed", exc_info=error)

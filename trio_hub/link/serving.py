@@ -16,7 +16,7 @@ from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
 from trio_hub.link.opening import accept_link
-from trio_hub.link.tasks import open_tasks
+from trio_hub.link.tasks import failures_in, open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
 
@@ -79,8 +79,10 @@ async def serve_links(
                 async with link.running():
                     if await _settle(link, opening.deadline):
                         await handler(link)
-        except (LinkLost, PeerFault) as error:  # the peer's doing, or the world's; the handler need not care
-            log.debug("link ended: %s", error)
+        except Exception as error:
+            if not all(isinstance(each, LinkLost | PeerFault) for each in failures_in(error)):
+                raise
+            log.debug("link ended: %s", error)  # the peer's doing, or the world's; the handler need not care
 
     open_now = list(listeners) if listeners is not None else await open_listeners(host, port, ssl_context)
     async with open_tasks() as tasks:

@@ -1,13 +1,16 @@
-"""A nursery whose lone failure comes out bare."""
+"""A nursery whose lone failure comes out bare, and what is in the groups that come out of other nurseries."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import trio
 
-__all__ = ["open_tasks"]
+__all__ = ["failures_in", "open_tasks"]
+
+E = TypeVar("E", bound=BaseException)
 
 
 @asynccontextmanager
@@ -21,16 +24,23 @@ async def open_tasks() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as tasks:
             yield tasks
     except BaseExceptionGroup as group:
-        failures = list(_failures(group))
+        failures = failures_in(group)
         if len(failures) != 1:
             raise
         raise failures[0] from failures[0].__cause__
 
 
-def _failures(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """Every leaf of the group that is not a mere cancellation."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _failures(error)
-        elif not isinstance(error, trio.Cancelled):
-            yield error
+def failures_in(error: E) -> list[E]:
+    """Return every failure in an exception group, cancellations apart, which are none; of any other error, just that.
+
+    Whoever hears of what a caller's code raised looks through this: it may have had a nursery of its own.
+    """
+    return list(_leaves(error))
+
+
+def _leaves(error: Any) -> Iterator[Any]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    elif not isinstance(error, trio.Cancelled):
+        yield error

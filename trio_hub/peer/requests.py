@@ -24,6 +24,7 @@ import attrs
 import trio
 
 from trio_hub.errors import HubError, Misuse, RequestFailed
+from trio_hub.link.tasks import failures_in
 from trio_hub.messages import End, Reply, Request
 from trio_hub.options import HubOptions
 from trio_hub.peer.items import PLAIN, Allowance, Outlet, closing, is_stream, send_items
@@ -333,6 +334,9 @@ def _sayable(text: object) -> str:
 
 def _failure(error: Exception, request: Request) -> tuple[int, str, str]:
     """Return what the asker may know of a failure. What is our own fault goes to the log, under an id."""
+    failures = failures_in(error)
+    if len(failures) == 1:
+        (error,) = failures
     if isinstance(error, RequestFailed):
         return error.status, _sayable(error.id), _sayable(error.message)
     id = secrets.token_hex(4)
