@@ -259,6 +259,9 @@ class PoolOptions:
     retries: int | None = attrs.field(default=None, validator=validators.optional(validators.ge(0)))
     """Dials in a row that may fail before a member is given up, once its link is lost or did not come about. None: it
     is dialled again and again, unless its server says that this is no use."""
+    good_after: float = attrs.field(default=10.0, validator=validators.ge(0))
+    """How long a link has to last for the failures before it to be forgotten; one that is lost sooner is a failure
+    itself, or a server that accepts links and drops them would be dialled without end, at the shortest waits."""
     first_retry: float = attrs.field(default=0.5, validator=_positive)
     """The longest wait before the first of them; each wait is drawn between nothing and its longest."""
     longest_retry: float = attrs.field(default=30.0, validator=_positive)

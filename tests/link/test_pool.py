@@ -759,6 +759,19 @@ async def test_a_good_link_makes_failures_forgotten(autojump_clock):
         assert member.left is not None
 
 
+async def test_how_long_a_good_link_lasts_is_for_the_pool_to_say(autojump_clock):
+    options = PoolOptions(retries=1, first_retry=1, longest_retry=1, good_after=100)
+    async with shop() as there, open_pool(options) as pool:
+        member = pool.dial("ws://memory/", open_stream=there.weather.open_stream)
+        for lasts in (100, 100, 99):
+            await member.wait_linked()
+            await trio.sleep(lasts)
+            there.weather.cut_once()
+            await wait_all_tasks_blocked()
+        with pytest.raises(Closed):
+            await member.wait_linked()
+
+
 async def test_a_server_that_wants_nobody_is_not_asked_again(autojump_clock):
     async with shop(lambda link: link.close(4500, "go away")) as there, open_pool() as pool:
         member = pool.dial("ws://memory/", open_stream=there.weather.open_stream)

@@ -305,6 +305,7 @@ async def test_who_cannot_ask_after_all_lets_the_next_one_ask(autojump_clock):
 
 async def test_who_is_cancelled_before_it_has_asked_keeps_nobody_from_asking(autojump_clock):
     answer, read, heard = trio.Event(), trio.Event(), []
+    note = heard.append
 
     async def reads_late(link, query):
         await say(link, hello())
@@ -312,7 +313,7 @@ async def test_who_is_cancelled_before_it_has_asked_keeps_nobody_from_asking(aut
         await say(link, {"status": "OK", "seq_reply": 1})
         await read.wait()
         async for message in link:
-            heard.append(json.loads(message).get("action"))
+            note(json.loads(message).get("action"))
 
     options = ClientOptions(in_flight=2, link=LinkOptions(owed_size=1000))
     async with scripted(reads_late, options=options) as client, trio.open_nursery() as tasks:

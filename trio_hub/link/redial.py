@@ -18,7 +18,6 @@ __all__ = ["Redial"]
 log = logging.getLogger("trio_hub.link")
 
 _STOPPED = CloseReason(CloseCode.NORMAL, "told to stop")
-_GOOD_WHILE = 10.0  # s, after which a link was good, and failures before it are forgotten
 
 
 class Redial:
@@ -37,6 +36,7 @@ class Redial:
         self._dial = dial
         self._live_on = live_on
         self._retries = options.retries
+        self._good_after = options.good_after
         self._backoff = Backoff(options.first_retry, options.longest_retry)
         self._failures = 0
         self._stopped = False
@@ -83,7 +83,7 @@ class Redial:
             return LinkLost(_STOPPED)
         begun = trio.current_time()
         close = await self._live_on(link)
-        if trio.current_time() - begun > _GOOD_WHILE:
+        if trio.current_time() - begun >= self._good_after:
             self._failures = 0
             self._backoff.reset()
         return LinkLost(close)
