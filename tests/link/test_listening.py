@@ -14,12 +14,14 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.link.pairs import send_forever
-from trio_hub.errors import LinkLost, Misuse
+from trio_hub.errors import LinkLost, Misuse, Refused, RequestFailed
 from trio_hub.link.dialing import open_link
+from trio_hub.link.heads import RequestHead
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners, open_unix_listener
 from trio_hub.link.opening import request_link
 from trio_hub.link.serving import serve_links
+from trio_hub.messages import CloseReason
 from trio_hub.options import LinkOptions
 from trio_hub.testing import Cable, CableListener
 
@@ -110,6 +112,52 @@ async def test_a_lost_link_is_no_failure_however_many_tasks_of_a_handler_hear_of
         await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+async def refuse(head: RequestHead) -> bool:
+    raise RequestFailed(429, "fast", "not so fast")
+
+
+async def refuse_in_a_nursery(head: RequestHead) -> bool:
+    async with trio.open_nursery() as tasks:
+        tasks.start_soon(refuse, head)
+        await trio.sleep_forever()
+
+
+async def fail(head: RequestHead) -> bool:
+    raise LinkLost(CloseReason(1006, "that of the database"))
+
+
+@pytest.mark.parametrize(
+    ("verify", "status", "body", "logged"),
+    [
+        (lambda head: head.path == "/no", 401, b"The request was not accepted\n", []),
+        (refuse, 429, b"not so fast\n", []),
+        (refuse_in_a_nursery, 429, b"not so fast\n", []),
+        (fail, 500, b"The request could not be judged\n", [LinkLost]),
+        (lambda head: head.headers["x-not-there"], 500, b"The request could not be judged\n", [KeyError]),
+    ],
+    ids=["no", "refuses", "refuses in a nursery", "fails", "fails at once"],
+)
+async def test_who_is_not_let_in_is_told_so_whatever_became_of_the_question(
+    verify, status, body, logged, autojump_clock, caplog
+):
+    listener = CableListener()
+    async with trio.open_nursery() as tasks:
+        await tasks.start(partial(serve_links, obey, listeners=[listener], verify=verify))
+        with pytest.raises(Refused) as caught:
+            await request_link(listener.dial(), host="memory", resource="/")
+        tasks.cancel_scope.cancel()
+    assert (caught.value.status, caught.value.body) == (status, body)
+    assert [record.exc_info[0] for record in caplog.records if record.levelno >= logging.ERROR] == logged
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Node": "7\r\nX-More: 8"}, {"X Node": "7"}, {"X-Node": "\ud800"}, {"X-Node": 7}]
+)
+async def test_headers_that_cannot_be_sent_are_found_before_anybody_comes(headers, autojump_clock):
+    with pytest.raises(Misuse, match="headers"), trio.fail_after(1):
+        await serve_links(obey, listeners=[CableListener()], headers=headers)
 
 
 async def test_silent_links_are_let_go(autojump_clock):

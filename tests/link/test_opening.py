@@ -719,7 +719,8 @@ def test_credentials_in_a_url_become_a_basic_header(url, credentials):
 
 
 async def test_credentials_in_a_url_are_shown_unless_headers_say_otherwise(autojump_clock):
-    for headers, expected in [({}, "Basic YTpi"), ({"Authorization": "Bearer x"}, "Bearer x")]:
+    given = "Bearer x"
+    for headers, expected in [({}, "Basic YTpi"), ({"Authorization": given}, given), ({"authorization": given}, given)]:
         cable = Cable()
 
         async def open_stream(address: Address, cable=cable) -> trio.abc.Stream:
@@ -734,6 +735,13 @@ async def test_credentials_in_a_url_are_shown_unless_headers_say_otherwise(autoj
                 opening=OpeningOptions(deadline=0.5),
             )
         assert (await read_head(cable.far, OPENING)).headers["authorization"] == expected
+
+
+@pytest.mark.parametrize("wrong", [{"subprotocols": ["a\nb"]}, {"headers": {"X-Name": "a\nb"}}])
+async def test_what_cannot_be_sent_is_found_before_anybody_is_called(wrong):
+    with pytest.raises(Misuse, match="headers"):
+        async with open_link("ws://nobody.invalid/", **wrong):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -820,6 +820,22 @@ async def test_a_url_that_is_none_is_a_misuse(autojump_clock):
         assert pool.members == []
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"headers": {"X-Name": "a\r\nX-Other: b"}},
+        {"headers": {"X Name": "a"}},
+        {"headers": {"X-Name": "\ud800"}},
+        {"subprotocols": ["a\nb"]},
+    ],
+)
+async def test_what_no_dial_could_say_is_a_misuse(wrong, autojump_clock):
+    async with open_pool() as pool:
+        with pytest.raises(Misuse, match="headers"):
+            pool.dial("ws://memory/", **wrong)
+        assert pool.members == []
+
+
 # -- the end
 
 

@@ -15,7 +15,7 @@ import trio
 from trio_hub.errors import LinkLost, Misuse
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
-from trio_hub.link.opening import VerifyAnswer, request_link
+from trio_hub.link.opening import VerifyAnswer, check_headers, request_link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
@@ -119,11 +119,13 @@ async def open_link(
     headers of the server's answer will do.
 
     Leaving the block closes the link: 1000, or 1011 after an exception. Raises `Refused` where the server says no,
-    and `LinkLost` where it cannot be reached within the opening's deadline.
+    `LinkLost` where it cannot be reached within the opening's deadline, and `Misuse` for what cannot be sent there.
     """
     options, opening = options or LinkOptions(), opening or OpeningOptions()
+    address = Address.parse(url)
+    check_headers(headers, subprotocols)
     link = await dial(
-        Address.parse(url),
+        address,
         subprotocols=subprotocols,
         headers=headers,
         verify=verify,
@@ -155,7 +157,6 @@ async def dial(
     `open_stream` is how a stream to an address comes about: `connect`, unless a test has another world. It raises
     `LinkLost` or `OSError` where none does.
     """
-    all_headers = {**({"Authorization": address.authorization} if address.authorization else {}), **(headers or {})}
     with trio.move_on_after(opening.deadline):
         try:
             stream = await open_stream(address)
@@ -167,7 +168,7 @@ async def dial(
                 host=address.authority if options.dialect.is_webson else address.host_header,
                 resource=address.resource,
                 subprotocols=subprotocols,
-                headers=all_headers,
+                headers=_with_credentials(address, headers or {}),
                 verify=verify,
                 options=options,
                 opening=opening,
@@ -176,3 +177,10 @@ async def dial(
             await trio.aclose_forcefully(stream)
             raise
     raise LinkLost(CloseReason(CloseCode.ABNORMAL, f"no answer within {opening.deadline:g} s"))
+
+
+def _with_credentials(address: Address, headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers, with those credentials of the URL that they do not replace."""
+    if address.authorization is None or any(name.lower() == "authorization" for name in headers):
+        return headers
+    return {"Authorization": address.authorization, **headers}

@@ -29,7 +29,7 @@ from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
 from trio_hub.wire.deflate import OFFER, OFFER_OF_WEBSON, Parameters, agreed_in, answer_to
 
-__all__ = ["VerifyAnswer", "accept_link", "request_link"]
+__all__ = ["VerifyAnswer", "accept_link", "check_headers", "request_link"]
 
 VerifyAnswer = Callable[[Mapping[str, str]], bool | Awaitable[bool]]
 """Says whether a server's headers (names in lower case) are what its client wants."""
@@ -209,6 +209,12 @@ async def _verify_answer(verify: VerifyAnswer | None, headers: dict[str, str]) -
             raise LinkLost(CloseReason(CloseCode.POLICY, "the server's headers were not accepted"))
 
 
+def check_headers(headers: Mapping[str, str] | None, subprotocols: Sequence[str] = ()) -> None:
+    """Raise `Misuse` for headers and subprotocols that cannot stand in an upgrade, or in its answer."""
+    _encoded(headers, None)
+    _encoded({"Sec-WebSocket-Protocol": ", ".join(subprotocols)}, None)
+
+
 def _encoded(headers: Mapping[str, str] | None, compression: Parameters | None) -> list[tuple[bytes, bytes]]:
     """Return the headers as bytes, that of extensions among them. Raises `Misuse` for what cannot stand in one."""
     try:
@@ -216,7 +222,7 @@ def _encoded(headers: Mapping[str, str] | None, compression: Parameters | None) 
         if compression is not None:
             encoded.append((_EXTENSIONS.encode(), str(compression).encode()))
         h11.Request(method="GET", target="/", headers=[(b"Host", b"-"), *encoded])
-    except (h11.LocalProtocolError, UnicodeEncodeError) as error:
+    except (h11.LocalProtocolError, UnicodeEncodeError, AttributeError) as error:
         raise Misuse(f"headers that cannot be sent: {error}") from error
     return encoded
 

@@ -25,7 +25,7 @@ from trio_hub.link.handlers import HandlerSets
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.members import Member
-from trio_hub.link.opening import VerifyAnswer
+from trio_hub.link.opening import VerifyAnswer, check_headers
 from trio_hub.link.redial import Redial
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason, LinkStatus
@@ -127,9 +127,11 @@ class Pool(Crowd, HandlerSets):
 
         ``await member.wait_linked()`` waits for a link. When there is no sense in another dial (the server says so, or
         `PoolOptions.retries` are used up), the member has left the pool, and ``member.left`` says why. `open_stream` is
-        how a stream to an address comes about, for tests; the rest as in `open_link` and `keep`.
+        how a stream to an address comes about, for tests; the rest as in `open_link` and `keep`. Raises `Misuse` for a
+        URL that is none, and headers that cannot be sent.
         """
         address = Address.parse(url)
+        check_headers(headers, subprotocols)
         member = self._admit(name, groups, is_client=True)
         opened = partial(
             dial,

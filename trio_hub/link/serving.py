@@ -15,7 +15,7 @@ from trio_hub.link.heads import HTTPFault, RequestHead, read_head, write_respons
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
-from trio_hub.link.opening import accept_link
+from trio_hub.link.opening import accept_link, check_headers
 from trio_hub.link.tasks import failures_in, open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
@@ -46,14 +46,15 @@ async def serve_links(
 
     On every path, and from every web page: nothing is asked but a proper upgrade, unless `verify` asks more. It is
     given the request's head and returns whether it will do; one that will not is answered with 401, or as a
-    `RequestFailed` says that it raises. The head stays to be had as `link.request`. `headers` go out with each answer.
+    `RequestFailed` says that it raises; whatever else it raises is logged, and answered with 500. The head stays to be
+    had as `link.request`. `headers` go out with each answer.
 
     Of `subprotocols` the first that a client offers is agreed on (RFC 6455 section 4.2.2); a client that offers none of
     them has its link without one. `link.subprotocol` says which.
 
     When the handler returns, its link is closed with 1000; when it raises, that is logged and the link is closed
     with 1011, and the others notice nothing. `nursery.start` returns the listeners. Raises `Misuse` when it cannot
-    listen.
+    listen, and for headers that cannot be sent.
     """
     link_options, opening_options = options or LinkOptions(), opening or OpeningOptions()
     heart = Heart(link_options)
@@ -84,6 +85,7 @@ async def serve_links(
                 raise
             log.debug("link ended: %s", error)  # the peer's doing, or the world's; the handler need not care
 
+    check_headers(headers, subprotocols)
     open_now = list(listeners) if listeners is not None else await open_listeners(host, port, ssl_context)
     async with open_tasks() as tasks:
         tasks.start_soon(heart.run)
@@ -107,11 +109,19 @@ async def _verify(verify: VerifyRequest | None, head: RequestHead) -> None:
     try:
         verdict = verify(head)
         accepted = await verdict if isawaitable(verdict) else verdict
-    except RequestFailed as failure:
-        status = failure.status if 400 <= failure.status <= 599 else 403
-        raise HTTPFault(status, failure.message) from failure
+    except Exception as error:
+        raise _verdict_of(error) from error
     if not accepted:
         raise HTTPFault(401, "The request was not accepted")
+
+
+def _verdict_of(error: Exception) -> HTTPFault:
+    """Return the answer where `verify` has raised."""
+    match failures_in(error):
+        case [RequestFailed(status=status, message=message)]:
+            return HTTPFault(status if 400 <= status <= 599 else 403, message)
+    log.error("`verify` has failed", exc_info=error)
+    return HTTPFault(500, "The request could not be judged")
 
 
 async def say_no(stream: trio.abc.Stream, fault: HTTPFault) -> None:
