@@ -137,6 +137,32 @@ async def test_everything_comes_when_every_read_is_split(autojump_clock):
         assert await (await anext(client)).read() == b"x" * 200
 
 
+async def test_a_message_is_read_by_one_task(autojump_clock):
+    more, got = trio.Event(), []
+
+    async def slowly() -> AsyncIterator[str]:
+        yield "once"
+        await more.wait()
+        yield " more"
+
+    async with streams_in_memory() as (client, server), open_tasks() as tasks:
+        tasks.start_soon(client.send_stream, Kind.TEXT, slowly())
+        message = await anext(server)
+
+        async def read() -> None:
+            got.append(await message.read())
+
+        with trio.move_on_after(1):  # who is cancelled makes room for another
+            async for _ in message:
+                await anext(message)
+        tasks.start_soon(read)
+        await wait_all_tasks_blocked()
+        with pytest.raises(Misuse, match="another task"), trio.fail_after(1):
+            await message.read()
+        more.set()
+    assert got == [" more"]
+
+
 async def test_messages_may_be_compressed(autojump_clock):
     options = LinkOptions(compression=CompressionOptions(above=1))
     async with streams_in_memory(link_options=options) as (client, server):

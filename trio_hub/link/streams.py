@@ -245,16 +245,19 @@ class _Sending:
 class _Reading:
     """One message that is being taken."""
 
-    __slots__ = ("_arriving", "_decode", "_streams")
+    __slots__ = ("_arriving", "_decode", "_is_awaited", "_streams")
 
     def __init__(self, streams: Streams, arriving: Arriving) -> None:
         self._streams = streams
         self._arriving = arriving
+        self._is_awaited = False
         self._decode = codecs.getincrementaldecoder("utf-8")().decode if arriving.kind == Kind.TEXT else None
 
     async def next_chunk(self) -> str | bytes | None:
         """A `NextChunk`."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._is_awaited:
+            raise Misuse("another task reads this message already")
         while True:
             chunk = self._take()
             if self._arriving.over is not None:
@@ -281,7 +284,11 @@ class _Reading:
     async def _wait(self) -> None:
         come = trio.lowlevel.ParkingLot()
         self._arriving.heed = come.unpark_all
-        await come.park()
+        self._is_awaited = True
+        try:
+            await come.park()
+        finally:
+            self._is_awaited = False
 
     def stop(self, code: int, reason: str) -> None:
         """A `Stop`."""
