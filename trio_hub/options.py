@@ -266,6 +266,9 @@ class PoolOptions:
     """The longest wait before the first of them; each wait is drawn between nothing and its longest."""
     longest_retry: float = attrs.field(default=30.0, validator=_positive)
     """The longest wait doubles with each failure, up to this."""
+    longest_advice: float = attrs.field(default=300.0, validator=validators.ge(0))
+    """The longest wait that a server may ask for, with ``Retry-After`` or as it leaves. Whoever asks for more gets this
+    much: a slip, or a stranger's server, should keep nobody away for a day."""
     close_within: float = attrs.field(default=10.0, validator=_positive)
     """Time for all members to leave politely, and for their handlers to be done. After it they are cut."""
     dispatch: DispatchOptions = DispatchOptions()
@@ -285,6 +288,9 @@ class ClientOptions:
     longest_retry: float = attrs.field(default=30.0, validator=_positive)
     """The longest wait doubles with each failure, up to this; and up to a quarter of the hub's window while that is
     open, or a resume might come too late."""
+    longest_advice: float = attrs.field(default=300.0, validator=validators.ge(0))
+    """The longest wait that a server may ask for, with ``Retry-After`` or as it leaves. Whoever asks for more gets this
+    much: a slip, or a stranger's server, should keep nobody away for a day."""
     cbor: bool = False
     """Whether to speak CBOR instead of JSON: requests and replies may then hold bytes as they are. JSON is quicker to
     read and write here, and for a person to look at."""

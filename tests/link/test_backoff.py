@@ -22,26 +22,26 @@ def refused(status, **headers):
 
 
 def test_the_longest_wait_doubles_up_to_its_bound_and_starts_again():
-    backoff = Backoff(0.5, 3, Highest())
+    backoff = Backoff(0.5, 3, 300, Highest())
     assert [backoff.after(LOST) for _ in range(5)] == [0.5, 1, 2, 3, 3]
     backoff.reset()
     assert backoff.after(LOST) == 0.5
 
 
 def test_a_wait_may_be_bounded_from_outside():
-    backoff = Backoff(4, 30, Highest())
+    backoff = Backoff(4, 30, 300, Highest())
     assert [backoff.after(LOST, most=15) for _ in range(4)] == [4, 8, 15, 15]
     assert backoff.after(LOST) == 30
 
 
 def test_many_clients_spread_evenly_over_the_wait():
-    waits = sorted(Backoff(1, 30, random.Random(seed)).after(LOST) for seed in range(1000))
+    waits = sorted(Backoff(1, 30, 300, random.Random(seed)).after(LOST) for seed in range(1000))
     for tenth in range(10):
         assert 60 <= sum(tenth / 10 <= wait < (tenth + 1) / 10 for wait in waits) <= 140
 
 
 def test_it_never_overflows():
-    backoff = Backoff(0.5, 30, Highest())
+    backoff = Backoff(0.5, 30, 300, Highest())
     assert [backoff.after(LOST) for _ in range(2000)][-1] == 30
 
 
@@ -63,7 +63,13 @@ def test_it_never_overflows():
     ],
 )
 def test_the_server_s_advice_comes_on_top(lost, advice):
-    assert Backoff(0.5, 30, Highest()).after(lost) == pytest.approx(advice + 0.5)
+    assert Backoff(0.5, 30, 300, Highest()).after(lost) == pytest.approx(advice + 0.5)
+
+
+def test_how_much_advice_is_taken_is_to_be_said():
+    backoff = Backoff(0.5, 30, 3600, Highest())
+    assert backoff.after(refused(503, **{"retry-after": "3000"})) == 3000.5
+    assert Backoff(0.5, 30, 0, Highest()).after(refused(503, **{"retry-after": "3000"})) == 0.5
 
 
 @pytest.mark.parametrize(

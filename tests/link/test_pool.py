@@ -780,6 +780,18 @@ async def test_a_server_that_wants_nobody_is_not_asked_again(autojump_clock):
         assert there.weather.dials == 1
 
 
+async def test_a_server_that_leaves_says_for_how_long_up_to_a_bound(autojump_clock):
+    options = PoolOptions(first_retry=0.1, longest_retry=0.1, longest_advice=1000)
+    for asked, waited in ((500, 500), (3000, 1000)):
+        reason = f'{{"retry_after": {asked}}}'
+        async with shop(lambda link, reason=reason: link.close(1012, reason)) as there, open_pool(options) as pool:
+            pool.dial("ws://memory/", open_stream=there.weather.open_stream)
+            await trio.sleep(waited - 1)
+            assert there.weather.dials == 1
+            await trio.sleep(2)
+            assert there.weather.dials == 2
+
+
 async def test_who_is_cast_out_is_not_dialled_again(autojump_clock):
     async with shop() as there, open_pool() as pool:
         for bad in (False, True):

@@ -343,6 +343,17 @@ async def test_no_deadline_is_no_deadline(autojump_clock):
         assert (await client.request("ping", deadline=float("inf")))["text"] == "pong"
 
 
+async def test_a_server_that_leaves_says_for_how_long_up_to_a_bound(autojump_clock):
+    async def leaves(link, query):
+        await link.close(1012, '{"retry_after": 3000}')
+
+    options = ClientOptions(first_retry=0.1, longest_retry=0.1, longest_advice=1000)
+    async with scripted(leaves, options=options) as client:
+        await trio.sleep(1)
+        (lost,) = [status for status in client.statuses if isinstance(status, Lost)]
+        assert lost.retry_in == pytest.approx(1000, abs=0.1)
+
+
 async def test_topics_are_subscribed_to_again_unless_the_right_is_gone(autojump_clock, caplog):
     allowed = {"town", "sea"}
 

@@ -15,7 +15,6 @@ from trio_hub.messages import CloseCode
 
 __all__ = ["Backoff", "comes_back"]
 
-_LONGEST_ADVICE = 300.0  # s; a server that asks for more is not believed
 _ADVISED = frozenset({CloseCode.GOING_AWAY, CloseCode.RESTART, CloseCode.TRY_AGAIN})
 _HOPELESS = frozenset({400, 401, 403, 404, 405, 426, 431})
 
@@ -23,12 +22,16 @@ _HOPELESS = frozenset({400, 401, 403, 404, 405, 426, 431})
 class Backoff:
     """The waits between dials. `after` counts a failure, `reset` forgets them all.
 
-    `first` and `longest` are seconds: of the longest wait after one failure, and of that after many.
+    `first` and `longest` are seconds: of the longest wait after one failure, and of that after many; `longest_advice`
+    those that a server may ask for.
     """
 
-    def __init__(self, first: float, longest: float, source: random.Random | None = None) -> None:
+    def __init__(
+        self, first: float, longest: float, longest_advice: float, source: random.Random | None = None
+    ) -> None:
         self._first = first
         self._longest = longest
+        self._longest_advice = longest_advice
         self._random = source or random.Random()
         self._failures = 0
 
@@ -40,7 +43,7 @@ class Backoff:
         """Return the seconds to wait after this: the server's advice if it gave any, plus our own draw up to `most`."""
         longest = min(self._longest, self._first * 2 ** min(self._failures, 32), most)
         self._failures += 1
-        return _advice(lost) + self._random.uniform(0, longest)
+        return min(_advice(lost), self._longest_advice) + self._random.uniform(0, longest)
 
 
 def comes_back(lost: LinkLost) -> bool:
@@ -65,4 +68,4 @@ def _advice(lost: LinkLost) -> float:
         wait = float(str(advice)) if advice is not None else 0.0
     except ValueError:  # a date, or nonsense
         return 0.0
-    return min(wait, _LONGEST_ADVICE) if wait > 0 else 0.0
+    return wait if wait > 0 else 0.0

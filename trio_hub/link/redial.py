@@ -37,7 +37,7 @@ class Redial:
         self._live_on = live_on
         self._retries = options.retries
         self._good_after = options.good_after
-        self._backoff = Backoff(options.first_retry, options.longest_retry)
+        self._backoff = Backoff(options.first_retry, options.longest_retry, options.longest_advice)
         self._failures = 0
         self._stopped = False
         self._between_links = trio.CancelScope()

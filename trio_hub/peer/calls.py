@@ -33,7 +33,9 @@ from trio_hub.wire.codecs import V1_CBOR, V1_JSON, Codec, FromClient, FromServer
 __all__ = ["Calls", "open_calls"]
 
 _UNLIMITED: Final = 2**53
-_REFUSED_AT_ONCE: Final = 16  # times as many as may wait
+_REFUSED_AT_ONCE: Final = 16
+"""Times as many as may wait are refused while no reply is read, then the link is ended. No option: each is a number
+here, however few or many may wait, and nobody honest asks so much without reading that it was too much."""
 
 
 @attrs.frozen

@@ -21,7 +21,7 @@ from trio_hub.wire.codecs import Codec
 
 __all__ = ["Connected", "Lifeline", "Lost"]
 
-_GOOD_WHILE = 10.0  # s, after which a link was good though nothing was said on it
+_GOOD_WHILE = 10.0  # s, after which a link was good though nothing was said on it: here failures only make waits longer
 _STRAYS = 60.0  # s, within which a dial that was given up may still be answered by a server that was frozen
 
 
@@ -63,7 +63,7 @@ class Lifeline:
         self._on_status = on_status
         self._options = options
         self._heart = Heart(options.link)
-        self._backoff = Backoff(options.first_retry, options.longest_retry)
+        self._backoff = Backoff(options.first_retry, options.longest_retry, options.longest_advice)
         self._leaving = False
         self._away_since = -math.inf
         self._last_in_vain = -math.inf  # when we gave up a dial, or a link that was never greeted
