@@ -114,6 +114,7 @@ def _seconds(text: str) -> float:
 
 def _settings(said: argparse.Namespace) -> Settings:
     given = {name: getattr(said, name) for name in ("links", "sizes", "crowd", "rounds", "seconds", "profile")}
+    given["pooled"] = said.links
     chosen = QUICK if said.quick else Settings()
     return attrs.evolve(chosen, **{name: value for name, value in given.items() if value is not None})
 

@@ -14,11 +14,13 @@ __all__ = ["QUICK", "Settings"]
 class Settings:
     """What a scenario is told. `seconds` is about what one round of one contender should take.
 
-    `links` and `sizes` (bytes) are for the fan-outs; `crowd` is how many come for what is measured with very many
-    connections. `profile` is a folder for cProfile's statistics of servers; what is measured then is of no worth.
+    `links` and `sizes` (bytes) are for the fan-outs, `pooled` are the links of a pool; `crowd` is how many come for
+    what is measured with very many connections. `profile` is a folder for cProfile's statistics of servers; what is
+    measured then is of no worth.
     """
 
     links: Sequence[int] = (100, 500, 2000)
+    pooled: Sequence[int] = (1000,)
     sizes: Sequence[int] = (200, 2048)
     crowd: int = 10_000
     rounds: int = 5
@@ -31,4 +33,4 @@ class Settings:
         return None if self.profile is None else self.profile / name
 
 
-QUICK = Settings(links=(100,), sizes=(200,), crowd=1000, rounds=3, seconds=0.25)
+QUICK = Settings(links=(100,), pooled=(100,), sizes=(200,), crowd=1000, rounds=3, seconds=0.25)

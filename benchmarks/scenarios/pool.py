@@ -28,7 +28,7 @@ def run(settings: Settings) -> Report:
     """Measure the pool and every hub with every size and number of links, one at a time and in bursts."""
     tables, figures, bars, owed = [], [], [], []
     for size in settings.sizes:
-        for links in settings.links:
+        for links in settings.pooled:
             for burst, title in BURSTS.items():
                 outcomes = compete(POOL, _enter(size, links, burst, settings), settings.rounds)
                 what = f"{links} links, {size} B, {title}"
