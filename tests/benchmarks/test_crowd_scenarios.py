@@ -37,7 +37,7 @@ def test_a_topic_in_a_crowd_is_measured(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_pool_is_measured_beside_hubs(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = pool.run(attrs.evolve(TINY, sizes=(200,)))
+    report = pool.run(attrs.evolve(TINY, pooled=(3,), sizes=(200,)))
     figures: Any = json.loads(json.dumps(report.figures))
     assert [each["burst"] for each in figures] == [1, 16]
     for each in figures:
