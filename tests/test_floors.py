@@ -24,6 +24,7 @@ FLOORS = {
     "peer": 5,
     "hub": 6,
     "app": 7,
+    "cluster": 7,
     "metrics": 7,
     "tracing": 7,
     "resources": 8,

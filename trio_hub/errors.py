@@ -5,6 +5,7 @@
     |-- PeerFault         them: the other side broke the protocol
     |-- LinkLost          the world: this link is gone; a resume may mend it
     |   `-- Refused       the other side answered the upgrade with an HTTP error
+    |-- Unreachable       the world: other processes cannot be reached now; what is done here goes on
     |-- StreamReset       one message was given up midway; the link and the others on it go on
     |-- NoPlace           a pool is full, or a name in it is taken
     |-- Gap               events were lost for good; what follows is complete again
@@ -35,6 +36,7 @@ __all__ = [
     "Refused",
     "RequestFailed",
     "StreamReset",
+    "Unreachable",
     "again",
 ]
 
@@ -89,6 +91,17 @@ class Refused(LinkLost):
         self.status = status
         self.headers = headers
         self.body = body
+
+
+class Unreachable(HubError):
+    """The backplane could not be reached, or did not answer in time, so nobody knows whether it did what was asked.
+
+    `reason` says what was wrong, for people.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class StreamReset(HubError):

@@ -15,6 +15,7 @@ from trio_hub.bucket import Rate
 from trio_hub.dialect import STANDARD, Dialect
 
 __all__ = [
+    "BackplaneOptions",
     "CallOptions",
     "ClientOptions",
     "CompressionOptions",
@@ -327,3 +328,31 @@ class CallOptions:
     """Requests that may wait for their replies, streamed ones for their last item; `ask` waits for one to end."""
     items: int = attrs.field(default=64, validator=_positive)
     """Items of one streamed reply that came and were not taken; beyond, its handler waits."""
+
+
+@attrs.frozen(kw_only=True)
+class BackplaneOptions:
+    """How a node takes part in a backplane."""
+
+    patience: float = attrs.field(default=2.0, validator=_positive)
+    """The longest that anything asked of the backplane is waited for. A publish that is late is told so, and goes no
+    further than this node."""
+    beat_every: float = attrs.field(default=1.0, validator=_positive)
+    """Time between two messages of a node to itself, by which it knows that it hears."""
+    deaf_after: float = attrs.field(default=3.0, validator=_positive)
+    """Silence after which it does not: two beats may be late. The connection on which it listens is made anew then."""
+    waiting: int = attrs.field(default=10_000, validator=_positive)
+    """Messages that came and were not received; half a second of a busy cluster. Beyond, plain ones are lost, which is
+    told, and reliable ones stay where they are."""
+    waiting_bytes: int = attrs.field(default=32 * MIB, validator=_positive)
+    """The same in bytes."""
+    asking: int = attrs.field(default=1000, validator=_positive)
+    """Calls of this node that wait for their turn to be written; one more waits for room, within its patience."""
+    kept: int = attrs.field(default=10_000, validator=_positive)
+    """Messages of one reliable channel that can be fetched later, by a node that was away or slow: at least so many."""
+    kept_for: float = attrs.field(default=24 * 3600.0, validator=_positive)
+    """Time after which a reliable channel to which nobody sends is forgotten."""
+    first_retry: float = attrs.field(default=0.05, validator=_positive)
+    """The longest wait before the first new dial; each wait is drawn between nothing and its longest."""
+    longest_retry: float = attrs.field(default=1.0, validator=_positive)
+    """The longest wait doubles with each failure, up to this: short, since all that a cluster says waits for it."""
