@@ -11,6 +11,7 @@ Dispatcher, Handlers           the same, event-driven
 open_pool                      many of them, by name and group
 Streams, open_streams          many messages at once on one
 Calls, open_calls              asking and answering over one, in both directions
+RedisBackplane                 how several processes reach each other (`MemoryBackplane` in tests)
 HubOptions, LinkOptions ...    every limit and interval
 HubError and its children      every error, by who is to blame
 """
@@ -24,6 +25,17 @@ from trio_hub.app.tickets import MemoryTickets, TicketOffice, TicketStore, TooMa
 from trio_hub.app.topics import MayPublish, MaySubscribe, anybody, nobody
 from trio_hub.app.typing import Typing, TypingOptions
 from trio_hub.bucket import Rate
+from trio_hub.cluster.backplane import (
+    Arrival,
+    Backplane,
+    BackplaneHealth,
+    BackplaneStatistics,
+    Interrupted,
+    Membership,
+    Outbound,
+)
+from trio_hub.cluster.memory import MemoryBackplane
+from trio_hub.cluster.redis import RedisBackplane
 from trio_hub.delivery import Delivery, expires, latest, must, volatile
 from trio_hub.dialect import Dialect
 from trio_hub.errors import (
@@ -38,6 +50,7 @@ from trio_hub.errors import (
     Refused,
     RequestFailed,
     StreamReset,
+    Unreachable,
 )
 from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors, sensitive
@@ -58,6 +71,7 @@ from trio_hub.link.spreading import Sent
 from trio_hub.link.streams import Streams, open_streams
 from trio_hub.messages import CloseCode, CloseReason, Event, Kind, LinkStatus
 from trio_hub.options import (
+    BackplaneOptions,
     CallOptions,
     ClientOptions,
     CompressionOptions,
@@ -84,7 +98,12 @@ from trio_hub.targets import Target, all_of, any_of, claim, connection, everyone
 from trio_hub.version import VERSION as __version__
 
 __all__ = [
+    "Arrival",
     "Authenticate",
+    "Backplane",
+    "BackplaneHealth",
+    "BackplaneOptions",
+    "BackplaneStatistics",
     "Busy",
     "BusyOptions",
     "CallOptions",
@@ -113,6 +132,7 @@ __all__ = [
     "HubOptions",
     "HubStatistics",
     "Incoming",
+    "Interrupted",
     "Items",
     "Kind",
     "Link",
@@ -123,11 +143,14 @@ __all__ = [
     "MayPublish",
     "MaySubscribe",
     "Member",
+    "Membership",
+    "MemoryBackplane",
     "MemoryTickets",
     "Misuse",
     "NoPlace",
     "OpeningOptions",
     "Order",
+    "Outbound",
     "OutboxOptions",
     "OutcomeUnknown",
     "PeerFault",
@@ -142,6 +165,7 @@ __all__ = [
     "Rate",
     "Reach",
     "ReadSession",
+    "RedisBackplane",
     "Refused",
     "RequestFailed",
     "RequestHead",
@@ -161,6 +185,7 @@ __all__ = [
     "TopicsOf",
     "Typing",
     "TypingOptions",
+    "Unreachable",
     "WhenFull",
     "WholeMessage",
     "__version__",

@@ -39,11 +39,12 @@ class Backoff:
         """The link was good."""
         self._failures = 0
 
-    def after(self, lost: LinkLost, *, most: float = math.inf) -> float:
+    def after(self, lost: LinkLost | None = None, *, most: float = math.inf) -> float:
         """Return the seconds to wait after this: the server's advice if it gave any, plus our own draw up to `most`."""
         longest = min(self._longest, self._first * 2 ** min(self._failures, 32), most)
         self._failures += 1
-        return min(_advice(lost), self._longest_advice) + self._random.uniform(0, longest)
+        advice = 0.0 if lost is None else min(_advice(lost), self._longest_advice)
+        return advice + self._random.uniform(0, longest)
 
 
 def comes_back(lost: LinkLost) -> bool:
