@@ -27,7 +27,7 @@ class Backoff:
     """
 
     def __init__(
-        self, first: float, longest: float, longest_advice: float, source: random.Random | None = None
+        self, first: float, longest: float, longest_advice: float = math.inf, source: random.Random | None = None
     ) -> None:
         self._first = first
         self._longest = longest
