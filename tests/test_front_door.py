@@ -8,16 +8,17 @@ import trio_hub.testing
 
 NAMES = """
     Arrival Authenticate Backplane BackplaneHealth BackplaneOptions BackplaneStatistics Busy BusyOptions CallOptions
-    Calls Client ClientOptions CloseCode CloseReason Closed CompressionOptions Connected Connection Credentials
-    Delivery Dialect DispatchOptions Dispatcher Edit Editor Editors Event Gap Handlers Hub HubError HubOptions
-    HubStatistics Incoming Interrupted Items Kind Link LinkLost LinkOptions LinkStatus Lost MayPublish MaySubscribe
-    Member Membership MemoryBackplane MemoryTickets Misuse NoPlace OpeningOptions Order Outbound OutboxOptions
-    OutcomeUnknown PeerFault Pool PoolOptions PoolStatistics Position Presence PresenceOptions Published Question
-    Rate Reach ReadSession RedisBackplane Refused RequestFailed RequestHead Router Sent Server Session Sessions
-    Status StreamReset Streams StreamsOptions Target TicketOffice TicketStore TooManyTickets TopicsOf Typing
-    TypingOptions Unreachable WhenFull WholeMessage __version__ all_of any_of anybody by_cookie by_password by_token
-    claim connection everyone expires first_of guests known_tokens latest must nobody open_calls open_client
-    open_link open_pool open_streams open_unix_listener sensitive serve_links session topic user users volatile
+    Calls Carry Client ClientOptions CloseCode CloseReason Closed ClusterOptions CompressionOptions Connected
+    Connection Credentials Delivery Dialect DispatchOptions Dispatcher Edit Editor Editors Event Gap Handlers Hub
+    HubError HubOptions HubStatistics Incoming Interrupted Items Kind Link LinkLost LinkOptions LinkStatus Lost
+    MayPublish MaySubscribe Member Membership MemoryBackplane MemoryTickets Misuse NoPlace OpeningOptions Order
+    Outbound OutboxOptions OutcomeUnknown PeerFault Pool PoolOptions PoolStatistics Position Presence PresenceOptions
+    Published Question Rate Reach ReadSession RedisBackplane Refused Relay RelayStatistics RequestFailed RequestHead
+    Router Sent Server Session Sessions Status StreamReset Streams StreamsOptions Target TicketOffice TicketStore
+    TooManyTickets TopicsOf Typing TypingOptions Unreachable WhenFull WholeMessage __version__ all_of any_of anybody
+    by_cookie by_password by_token claim connection everyone expires first_of guests known_tokens latest must nobody
+    open_calls open_client open_link open_pool open_streams open_unix_listener sensitive serve_links session topic
+    user users volatile
 """.split()
 
 

@@ -36,6 +36,7 @@ from trio_hub.cluster.backplane import (
 )
 from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.cluster.redis import RedisBackplane
+from trio_hub.cluster.relay import Relay, RelayStatistics
 from trio_hub.delivery import Delivery, expires, latest, must, volatile
 from trio_hub.dialect import Dialect
 from trio_hub.errors import (
@@ -52,6 +53,7 @@ from trio_hub.errors import (
     StreamReset,
     Unreachable,
 )
+from trio_hub.hub.carrying import Carry
 from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors, sensitive
 from trio_hub.hub.hub import Hub
@@ -74,6 +76,7 @@ from trio_hub.options import (
     BackplaneOptions,
     CallOptions,
     ClientOptions,
+    ClusterOptions,
     CompressionOptions,
     DispatchOptions,
     HubOptions,
@@ -108,11 +111,13 @@ __all__ = [
     "BusyOptions",
     "CallOptions",
     "Calls",
+    "Carry",
     "Client",
     "ClientOptions",
     "CloseCode",
     "CloseReason",
     "Closed",
+    "ClusterOptions",
     "CompressionOptions",
     "Connected",
     "Connection",
@@ -167,6 +172,8 @@ __all__ = [
     "ReadSession",
     "RedisBackplane",
     "Refused",
+    "Relay",
+    "RelayStatistics",
     "RequestFailed",
     "RequestHead",
     "Router",

@@ -18,6 +18,7 @@ __all__ = [
     "BackplaneOptions",
     "CallOptions",
     "ClientOptions",
+    "ClusterOptions",
     "CompressionOptions",
     "DispatchOptions",
     "HubOptions",
@@ -356,3 +357,24 @@ class BackplaneOptions:
     """The longest wait before the first new dial; each wait is drawn between nothing and its longest."""
     longest_retry: float = attrs.field(default=1.0, validator=_positive)
     """The longest wait doubles with each failure, up to this: short, since all that a cluster says waits for it."""
+
+
+@attrs.frozen(kw_only=True)
+class ClusterOptions:
+    """How a hub is one of several."""
+
+    key: bytes | None = attrs.field(default=None, repr=False)
+    """What nodes sign with what they tell each other, where others may write to the backplane, too; the same for all of
+    them. None: nothing is signed."""
+    waiting: int = attrs.field(default=10_000, validator=_positive)
+    """Events that wait to be carried fast. Beyond, they are not carried, which is counted, and told as a gap to those
+    whom they were for."""
+    waiting_bytes: int = attrs.field(default=32 * MIB, validator=_positive)
+    """The same in bytes."""
+    answer_within: float = attrs.field(default=1.0, validator=_positive)
+    """Time within which another node answers where a connection is; or it is not there."""
+    fetch_within: float = attrs.field(default=3.0, validator=_positive)
+    """Time within which a connection that was at another node is here with its log; or its client is told of a gap."""
+    leave_within: float = attrs.field(default=0.5, validator=_positive)
+    """Time that requests have to come to an end before their connection goes on at another node; then they are
+    cancelled, and have as long again for that."""

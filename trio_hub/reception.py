@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack, nullcontext
 
 import attrs
 import trio
@@ -135,19 +135,19 @@ class Reception:
                 session = await self._challenge(arrival)
             if session is None:
                 return None
-            found = await self._sessions.current(session, arrival.newcomer.since, arrival.newcomer)
-            if isinstance(found, CloseReason):
-                link.end(found)
-            else:
+            async with self._expecting(session, wish):
+                found = await self._sessions.current(session, arrival.newcomer.since, arrival.newcomer)
+                if isinstance(found, CloseReason):
+                    link.end(found)
+                    return None
                 session, known_after = found
                 topics = self._entry.topics(session, wish)
                 connection, is_new = self._hub.roster.admit(
                     link, session, wish.codec, resume=wish.resume, address=arrival.shown.address
                 )
                 handed_over = True
-                if self.leaving_within is not None:
-                    connection.end(come_back(self.leaving_within))
-                if not is_new:
+                self.send_away(connection)
+                if wish.resume is not None:
                     self._sessions.settle(connection)
                 for name in topics:
                     self._hub.roster.subscribe(connection, name)
@@ -172,6 +172,24 @@ class Reception:
             if not handed_over:
                 await link.close()  # noqa: ASYNC102 - bounded by itself; when cancelled it cuts
         return None
+
+    def send_away(self, connection: Connection) -> None:
+        """Tell a client to come back, where we are about to leave; where there are other nodes, to one of them."""
+        if self.leaving_within is None:
+            return
+        close = come_back(self.leaving_within)
+        if self._hub.carrier is not None and self._hub.carrier.has_others:
+            connection.send_away(close)
+        else:
+            connection.end(close)
+
+    def _expecting(self, session: Session, wish: Wish) -> AbstractAsyncContextManager[None]:
+        """Have what other nodes say to somebody come here, from before their hello on, and what they resume."""
+        carrier = self._hub.carrier
+        if carrier is None:
+            return nullcontext()
+        resume = None if wish.resume is None else wish.resume[0]
+        return carrier.expecting(session, self._entry.topics(session, wish), wish.codec, resume)
 
     async def _challenge(self, arrival: Arrival) -> Session | None:
         """Ask in band, and return who it is; None, and the link has ended, where that is not known."""

@@ -1,6 +1,6 @@
 """What the side door has: each path, what may be done there, by whom, and what is answered.
 
-``GET /healthz`` answers 200 while the hub lives.
+``GET /healthz`` answers 200 while the hub lives, and 503 while it is one of several nodes and hears no other.
 
 ``POST /publish`` takes one event or an array of them, ``{"event": "...", "data": {...}, "to": "everyone"}``, and
 answers to how many connections each was offered. ``to`` may be any target (`spelling`), ``"delivery"`` any delivery,
@@ -69,9 +69,17 @@ class Resources:
     """The resources of a server, by path. Those that it was not made with are not there."""
 
     def __init__(
-        self, hub: Hub, key: str | None, deadline: float, *, tickets: TicketOffice | None = None, metrics: bool = False
+        self,
+        hub: Hub,
+        key: str | None,
+        deadline: float,
+        *,
+        tickets: TicketOffice | None = None,
+        metrics: bool = False,
+        trouble: Callable[[], str] = str,
     ) -> None:
         self._hub = hub
+        self._trouble = trouble
         self._key = key
         self._deadline = deadline
         self._by_path = {
@@ -119,6 +127,9 @@ class Resources:
 
     async def _health(self, body: bytes) -> Content:
         # Anybody may ask, as often as they like: so it is no more than what is known without looking at connections.
+        trouble = self._trouble()
+        if trouble:
+            raise HTTPFault(503, trouble)
         return Content.json({"status": "ok", "index": attrs.asdict(self._hub.roster.statistics())})
 
     async def _metrics(self, body: bytes) -> Content:

@@ -30,16 +30,19 @@ from trio_hub.app.sessions import ReadSession, Sessions, TopicsOf, no_topics
 from trio_hub.app.tickets import TicketOffice
 from trio_hub.app.topics import MayPublish, MaySubscribe, add_ping, add_topics, anybody, nobody
 from trio_hub.app.typing import Typing, TypingOptions
+from trio_hub.cluster.backplane import Backplane
+from trio_hub.cluster.relay import Relay
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Misuse
+from trio_hub.hub.carrying import Carry
 from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.receipts import Published, Reach
-from trio_hub.link.listening import accept_from, open_listeners
+from trio_hub.link.listening import accept_from, accept_rest, open_listeners
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
-from trio_hub.options import HubOptions
+from trio_hub.options import ClusterOptions, HubOptions
 from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
 from trio_hub.reception import Arrival, Reception, come_back
@@ -87,6 +90,9 @@ class Server:
     ``GET /metrics`` answers, to anybody, or to whoever has the `key`, where there is one; `tracer` is OpenTelemetry's,
     for spans of requests, publishes and deliveries.
 
+    With a `backplane` this server is one node of several, by the name `node` or one that is made up; `cluster` are its
+    options. What is published at one is heard at all of them.
+
     Raises `Misuse` for arguments that contradict each other.
     """
 
@@ -111,6 +117,9 @@ class Server:
         paths: Sequence[str] = PATHS,
         plugins: Sequence[Plugin] = (),
         editors: Editors | None = None,
+        backplane: Backplane | None = None,
+        node: str | None = None,
+        cluster: ClusterOptions | None = None,
         options: HubOptions | None = None,
     ) -> None:
         for rule in (may_subscribe, may_publish, topics_of):
@@ -127,6 +136,9 @@ class Server:
 
             handler, tracing = TracedHandler(handler, tracer), Traces(tracer)
         self.hub = Hub(handler, options=self.options, plugins=plugins, editors=editors, tracing=tracing)
+        self.relay = None if backplane is None else Relay(self.hub, backplane, node=node, options=cluster)
+        if self.relay is not None and tickets is not None:
+            tickets.settle(self.relay)
         ways = [way for way in (None if tickets is None else tickets.authenticate, authenticate) if way is not None]
         self._guests_only = not ways
         authenticate = first_of(*ways) if ways else guests
@@ -148,12 +160,15 @@ class Server:
             Proxies(proxies),
             guests_only=self._guests_only,
         )
-        resources = Resources(self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics)
+        resources = Resources(
+            self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics, trouble=self._trouble
+        )
         self._side_door = SideDoor(resources, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []
         self._streams = 0  # those that are waited for when we leave: whoever has said what they want
         self._strangers = 0  # streams that are no links
         self._empty = trio.lowlevel.ParkingLot()
+        self._tasks: trio.Nursery | None = None
         self.presence = None if presence is None else Presence(self.hub, presence)
         self.typing = None if typing is None else Typing(self.hub, typing)
         if self.presence is not None:
@@ -177,13 +192,19 @@ class Server:
         to: Target,
         delivery: Delivery = MUST,
         editors: Sequence[Editor | Edit] = (),
+        carry: Carry = Carry.FAST,
         wait_for: Reach = Reach.ACCEPTED,
         within: float = math.inf,
     ) -> Published:
         """Have `event` delivered to everyone `to` selects, and say how far it got: see `Hub.publish`."""
         return await self.hub.publish(
-            event, to=to, delivery=delivery, editors=editors, wait_for=wait_for, within=within
+            event, to=to, delivery=delivery, editors=editors, carry=carry, wait_for=wait_for, within=within
         )
+
+    def _trouble(self) -> str:
+        """Return what is wrong with this node, so that it should get nobody new; nothing where all is well."""
+        health = None if self.relay is None else self.relay.health()
+        return f"hears no other nodes: {health.trouble}" if health is not None and health.is_deaf else ""
 
     def _heed_load(self, router: Router, is_busy: bool) -> None:
         """Put off what can wait while the server is busy: requests that are not critical, presence and typing."""
@@ -201,9 +222,13 @@ class Server:
         *,
         listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        shared: bool = False,
         task_status: trio.TaskStatus[list[trio.abc.Listener[trio.abc.Stream]]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run the hub and serve `host` and `port` (0: one the system chooses), or `listeners`, until cancelled.
+
+        A port that is `shared` is one on which other processes of this user may listen, too: each newcomer comes to one
+        of them. They are nodes of one cluster then, or each knows nothing of the others' people.
 
         `nursery.start` returns the listeners once they listen; a Unix socket's comes from `open_unix_listener`. When
         cancelled, every link is cut; call `drain` before, to leave politely. After `drain` it returns by itself.
@@ -213,11 +238,12 @@ class Server:
         for each in hosts:
             if self._guests_only and not is_loopback(each):
                 raise Misuse(f"guests are served on this machine only, not on {each or '*'}: say whom else to let in")
-        if listeners is None:
-            listeners = await open_listeners(host, port, ssl_context)
-        self._listeners += listeners
-        async with open_tasks() as tasks:
-            await tasks.start(self.hub.run)
+        async with open_tasks() as self._tasks:
+            tasks = self._tasks
+            await tasks.start(self.hub.run)  # before anybody can knock
+            if listeners is None:
+                listeners = await open_listeners(host, port, ssl_context, shared=shared)
+            self._listeners += listeners
             async with open_tasks() as accepting:
                 for listener in listeners:
                     accepting.start_soon(accept_from, listener, self.serve_stream, tasks)
@@ -230,21 +256,29 @@ class Server:
         """Leave politely: stop accepting, write what is owed, tell everybody when to come back (within `spread`
         seconds, each at a time of their own), and wait until they are gone. Then `serve` may be cancelled.
 
-        All that takes `deadline` seconds at most, the writing half of that.
+        Where there are other nodes, nobody loses anything: each connection waits here, with all that it is owed, until
+        its client has come back to another node, which fetches it. All that takes `deadline` seconds at most, the
+        writing half of that; whoever has not come by then is told of a gap when they do.
         """
         if not (deadline >= 0 and 0 <= spread < math.inf):
             raise Misuse("a deadline and a spread are seconds, 0 or more")
         self._reception.leaving_within = spread
         self._side_door.leave()
         for listener in self._listeners:
+            if self._tasks is not None:
+                accept_rest(listener, self.serve_stream, self._tasks)
             await listener.aclose()
         with trio.move_on_after(deadline):
             with trio.move_on_after(deadline / 2):
                 await self.hub.wait_written()
             for each in self.hub.connections():
-                each.end(come_back(spread))
+                self._reception.send_away(each)
             while self._streams:
                 await self._empty.park()
+        for each in self.hub.connections():
+            each.end(come_back(spread))
+        if self.relay is not None:
+            await self.relay.leave()
 
     # -- one stream
 

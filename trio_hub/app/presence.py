@@ -27,6 +27,7 @@ import trio
 from attrs import validators
 
 from trio_hub.errors import Misuse
+from trio_hub.hub.carrying import Carry
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
@@ -311,4 +312,6 @@ class Presence:
                     data.setdefault("left", []).append(each.user)
                 else:
                     data.setdefault(each.what, {})[each.user] = each.status
-            await self._hub.publish(Event("presence", data, {"topic": name}), to=topic(beside(_WATCHED, name)))
+            await self._hub.publish(
+                Event("presence", data, {"topic": name}), to=topic(beside(_WATCHED, name)), carry=Carry.HERE
+            )

@@ -67,6 +67,9 @@ class Sessions:
         self._latest = Change(everyone())
         self._tasks: trio.Nursery | None = None  # beside the hub: whoever asks for a change may be ended by it
         self._read_after: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()  # the number of a change
+        if hub.carrier is not None:
+            hub.carrier.heed("revoke", self._revoke_here)
+            hub.carrier.heed("invalidate", self._invalidate_here)
 
     # -- coming in
 
@@ -180,7 +183,14 @@ class Sessions:
         the handler that calls this included, at its next `await`. Who is just being authenticated is turned away, too,
         or told to come back (1013) where nobody can say whether it is them, as with a topic that they wish; whoever
         comes later is a matter of `authenticate`, which must know by then. Never waits.
+
+        Other nodes do the same as soon as they hear of it; who is there is not counted.
         """
+        if self._hub.carrier is not None:
+            self._hub.carrier.tell("revoke", of)
+        return self._revoke_here(of)
+
+    def _revoke_here(self, of: Target) -> int:
         self._latest = self._latest.follow(of, is_end=True)
         return self._hub.close(of, _REVOKED)
 
@@ -193,19 +203,28 @@ class Sessions:
         authenticated anew.
 
         All of that is done also where the one who waits for it here is cancelled, as a handler is whose own connection
-        is closed.
+        is closed. Other nodes do the same as soon as they hear of it, which is not waited for.
         """
+        if self._hub.carrier is not None:
+            self._hub.carrier.tell("invalidate", of)
+        done = self._invalidate_here(of)
+        if done is None:
+            await trio.lowlevel.checkpoint()  # the hub does not run: nobody is here, or all are being cut
+        else:
+            await done.wait()
+
+    def _invalidate_here(self, of: Target) -> trio.Event | None:
+        """Begin to read sessions anew; return what is set when that is done, or None where there is nobody."""
         since = self._latest
         self._latest = since.follow(of, is_end=False)
         by_session: dict[Hashable, list[Connection]] = {}
         for connection in self._hub.connections(of):
             by_session.setdefault(session_of(connection), []).append(connection)
-        done = trio.Event()
         if self._tasks is None:
-            await trio.lowlevel.checkpoint()  # the hub does not run: nobody is here, or all are being cut
-        else:
-            self._tasks.start_soon(self._read_all, by_session.values(), since, done)
-            await done.wait()
+            return None
+        done = trio.Event()
+        self._tasks.start_soon(self._read_all, by_session.values(), since, done)
+        return done
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Read what there is to be read, until cancelled. Runs beside the hub."""

@@ -83,13 +83,22 @@ class TicketOffice:
 
     ``ticket = await office.issue(Session("ann"))`` is for ``wss://.../ws?ticket=...``, where a server was made with
     ``authenticate=office.authenticate``, or with that among others (`first_of`).
+
+    `store` is where tickets are until they are used: if nothing is said in memory, and where the server is one of
+    several nodes in their backplane, so that a ticket of one is good at another.
     """
 
     def __init__(self, store: TicketStore | None = None, *, lasts: float = 30.0) -> None:
         if not 0 < lasts < math.inf:
             raise Misuse("a ticket is good for some seconds")
+        self._is_anywhere = store is not None
         self._store = store or MemoryTickets()
         self._lasts = lasts
+
+    def settle(self, store: TicketStore) -> None:
+        """Keep tickets in there, which is shared by several nodes, unless the office was made with a store."""
+        if not self._is_anywhere:
+            self._store = store
 
     async def issue(self, session: Session, *, origin: str | None = None, address: str | None = None) -> str:
         """Return a ticket for a link of this session; it may stand in a URL as it is.

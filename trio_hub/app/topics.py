@@ -139,10 +139,11 @@ def add_topics(
     """Add `subscribe`, `unsubscribe` and `publish`. By default everybody may hear every topic, and say nothing."""
 
     @router.action("subscribe", ordered=True)
-    def subscribe(connection: Connection, data: Subscribe) -> None:
+    def subscribe(connection: Connection, data: Subscribe) -> Any:
         check_may_hear(connection.session, data.topic, may_subscribe)
         with too_many_is_refused():
             hub.roster.subscribe(connection, data.topic)
+        return None if hub.carrier is None else hub.carrier.wait_listening(data.topic)
 
     @router.action("unsubscribe", ordered=True)
     def unsubscribe(connection: Connection, data: Subscribe) -> None:

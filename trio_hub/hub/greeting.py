@@ -51,12 +51,12 @@ class Former:
 class Greeter:
     """Makes ids and hellos, and remembers, for a bounded number of former ids, what became of them.
 
-    What it makes is counted in `tally`.
+    What it makes is counted in `tally`; `origin` is what its ids begin with.
     """
 
     def __init__(self, version: str, options: HubOptions, tally: Tally) -> None:
         self.tally = tally
-        self._origin = _random(_ORIGIN)
+        self.origin = _random(_ORIGIN)
         self._remembered = options.remembered
         self._former: OrderedDict[str, Former] = OrderedDict()
         self._facts: dict[str, Any] = {
@@ -69,7 +69,7 @@ class Greeter:
 
     def new_id(self) -> str:
         """Return an id that nobody can guess."""
-        return self._origin + _random(_LENGTH - _ORIGIN)
+        return self.origin + _random(_LENGTH - _ORIGIN)
 
     def hello(self, id: str, gap: Former | None = None, requests: int | None = None) -> Body:
         """Return event 0 of this id, telling of the gap it closes, if any.
@@ -95,5 +95,5 @@ class Greeter:
         """Return what became of an id that is not in use."""
         former = self._former.get(id)
         if former is None:
-            former = Former("unknown" if id.startswith(self._origin) else "restarted", None)
+            former = Former("unknown" if id.startswith(self.origin) else "restarted", None)
         return former

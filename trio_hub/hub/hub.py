@@ -15,7 +15,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ import trio
 
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
+from trio_hub.hub.carrying import Carrier, Carry
 from trio_hub.hub.companions import Companion, accompany
 from trio_hub.hub.editing import Editing, Editor, check
 from trio_hub.hub.editors import Edit, Editors
@@ -43,7 +44,7 @@ from trio_hub.options import HubOptions
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.hooks import Plugin
 from trio_hub.peer.requests import Handler
-from trio_hub.targets import Target, everyone
+from trio_hub.targets import Target, any_of, everyone
 from trio_hub.version import VERSION
 from trio_hub.wire.bodies import Body, Tally
 from trio_hub.wire.codecs import let_go
@@ -56,6 +57,7 @@ log = logging.getLogger("trio_hub.hub")
 _MOST_FAILURES = 5
 _FAILURE_SPAN = 10.0  # s
 _EVERYONE = everyone()
+_NOTHING = Body(Event("nothing", {}))  # for nobody
 _ACCEPTED = Published(Reach.ACCEPTED)
 
 
@@ -75,7 +77,8 @@ class Hub:
     """Connections, and the task that tells them things. Run `run` in a nursery; `Server` does.
 
     `handler` carries out requests, `plugins` hear of connections' moments. `roster` knows who is here, `companions`
-    run beside the hub, `editors` are known by name, `tracing` follows publishes. Raises `Misuse` for a plugin that is a
+    run beside the hub, `editors` are known by name, `tracing` follows publishes, `carrier` is what carries them to
+    other nodes, where there are any. Raises `Misuse` for a plugin that is a
     class, and not an object.
     """
 
@@ -111,6 +114,7 @@ class Hub:
         observed = any(hasattr(plugin, "event") for plugin in plugins)
         self._offering = Offering(self._inbox, self.roster, self._tally, self._counts, options, observed=observed)
         self._receipts: set[Receipt] = set()  # that somebody waits for
+        self.carrier: Carrier | None = None
         self.companions: list[Companion] = []
         self._closed = False
 
@@ -182,65 +186,120 @@ class Hub:
         to: Target,
         delivery: Delivery = MUST,
         editors: Sequence[Editor | Edit] = (),
+        carry: Carry = Carry.FAST,
         wait_for: Reach = Reach.ACCEPTED,
         within: float = math.inf,
     ) -> Published:
         """Have `event` delivered to everyone `to` selects, changed by `editors`, and say how far it got.
 
-        `delivery` says what may become of it while it is owed to somebody. Two publishes by one task reach a
-        recipient in that order. Waits while the hub's inbox is full; if cancelled then, the event was not taken
-        (cancelled later, while waiting for more than `ACCEPTED`, it was). Once it is taken, no more than `within`
-        seconds are spent on waiting for more: how far it got by then is what is returned.
+        `delivery` says what may become of it while it is owed to somebody, `carry` how it gets to other nodes, after it
+        was accepted here. What is waited for, and counted, is this node's part alone; but with `Carry.RELIABLY` the
+        backplane is waited for, too. Two publishes by one task reach a recipient in that order. Waits while the hub's
+        inbox is full; if cancelled then, the event was not taken (cancelled later, while waiting for more than
+        `ACCEPTED`, it was). Once it is taken, no more than `within` seconds are spent on waiting for more: how far it
+        got by then is what is returned.
 
         Raises `Misuse`, with nothing published, for an event that cannot be encoded or any other wrong argument, and
         `Closed` after the hub has ended.
         """
         publication = self._publication(event, to, delivery, editors)
+        edits = self._edits(editors, carry)
         _expect(wait_for, Reach)
         if not (isinstance(within, int | float) and within >= 0):
             raise Misuse(f"a publish is waited for for some seconds, not for {within!r}")
-        if wait_for is Reach.ACCEPTED:
-            await self._put(publication)
+        if wait_for is not Reach.ACCEPTED:
+            publication.receipt = Receipt(wait_for)
+        await self._put(publication)
+        self._carry(publication, edits, carry)
+        if wait_for is Reach.ACCEPTED and carry is not Carry.RELIABLY:
             await trio.lowlevel.cancel_shielded_checkpoint()  # it is taken: too late to be cancelled
             return _ACCEPTED
-        receipt = publication.receipt = Receipt(wait_for)
-        await self._put(publication)
-        if within < math.inf:
-            with trio.move_on_after(within):
+        return await self._wait(publication, edits, carry, within)
+
+    async def _wait(self, publication: Publication, edits: Sequence[Edit], carry: Carry, within: float) -> Published:
+        """Wait for what was asked for, and return how far the event got."""
+        receipt, carried = publication.receipt, None
+        with trio.move_on_after(within) if within < math.inf else nullcontext():
+            if carry is Carry.RELIABLY and self.carrier is not None:
+                carried = False
+                await self.carrier.carry_reliably(publication, edits)
+                carried = True
+            if receipt is not None:
                 await self._wait_complete(receipt)
-        else:
-            await self._wait_complete(receipt)
-        return self._published(receipt)
+        published = _ACCEPTED if receipt is None else self._published(receipt)
+        return attrs.evolve(published, carried=carried)
+
+    def _edits(self, editors: Sequence[Editor | Edit], carry: Carry) -> list[Edit]:
+        """Return what editors are as data. Raises `Misuse` where that is needed, and one is not."""
+        _expect(carry, Carry)
+        edits = [each for each in editors if isinstance(each, Edit)]
+        if self.carrier is not None and carry is not Carry.HERE and len(edits) < len(editors):
+            raise Misuse("an editor that is no `Edit` by name stays here: name it, or publish with `Carry.HERE`")
+        return edits
+
+    def _carry(self, publication: Publication, edits: Sequence[Edit], carry: Carry) -> None:
+        if self.carrier is not None and carry is Carry.FAST:
+            self.carrier.carry(publication, edits)
+
+    async def publish_carried(self, body: Body, name: str, *, to: Target, edits: Sequence[Edit]) -> None:
+        """Deliver an event that another node has carried here. Waits while the inbox is full; if cancelled, it was not
+        taken. Raises `Misuse` for edits that nobody here knows, and `Closed`.
+        """
+        editing = None
+        if edits:
+            encode = partial(self._encode, body.delivery)
+            editing = Editing(body.event, [self._editors.resolve(each) for each in edits], encode)
+        await self._put(Publication(name, body, to, editing))
 
     async def publish_all(
         self, events: Sequence[tuple[Event, Target, Delivery, Sequence[Editor | Edit]]]
     ) -> list[Published]:
         """Publish several events in their order, none of them if one cannot be, and wait until all were offered.
 
-        Each is what `publish` takes: event, target, delivery, editors.
-        Other publishes may come between them. If cancelled, the first of them were taken. Raises as `publish` does.
+        Each is what `publish` takes: event, target, delivery, editors. They are carried fast. Other publishes
+        may come between them. If cancelled, the first of them were taken. Raises as `publish` does.
         """
         publications = [self._publication(event, to, delivery, editors) for event, to, delivery, editors in events]
+        carried = [self._edits(editors, Carry.FAST) for _, _, _, editors in events]
         receipts = [Receipt(Reach.OFFERED) for _ in publications]
-        for publication, receipt in zip(publications, receipts, strict=True):
+        for publication, receipt, edits in zip(publications, receipts, carried, strict=True):
             publication.receipt = receipt
             await self._put(publication)
+            self._carry(publication, edits, Carry.FAST)
         for receipt in receipts:
             await self._wait_complete(receipt)
         return [self._published(receipt) for receipt in receipts]
 
     def publish_nowait(
-        self, event: Event, *, to: Target, delivery: Delivery = MUST, editors: Sequence[Editor | Edit] = ()
+        self,
+        event: Event,
+        *,
+        to: Target,
+        delivery: Delivery = MUST,
+        editors: Sequence[Editor | Edit] = (),
+        carry: Carry = Carry.FAST,
     ) -> Published:
-        """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, else as `publish` does."""
+        """Publish without waiting. Raises `trio.WouldBlock` while the inbox is full, `Misuse` for `Carry.RELIABLY`,
+        else as `publish` does.
+        """
+        if carry is Carry.RELIABLY:
+            raise Misuse("what is carried reliably is waited for")
         publication = self._publication(event, to, delivery, editors)
+        edits = self._edits(editors, carry)
         if self._tracing is None:
             self._inbox.put_nowait(publication)
         else:
             with self._tracing.publish(event.name) as publication.cause:
                 self._inbox.put_nowait(publication)
         self._counts.note_published(publication.name)
+        self._carry(publication, edits, carry)
         return _ACCEPTED
+
+    async def wait_offered(self) -> None:
+        """Wait until what was published so far, here or by way of other nodes, has been offered."""
+        receipt = Receipt(Reach.OFFERED)
+        await self._inbox.put(Publication("", _NOTHING, any_of(), receipt=receipt))
+        await self._wait_complete(receipt)
 
     async def wait_written(self) -> None:
         """Wait until what was published so far has been offered, and every link has taken what it may take of it."""

@@ -7,7 +7,7 @@ values serves as a set that keeps its order, so every run of a program serves re
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
@@ -43,10 +43,18 @@ class IndexStatistics:
     topics: int
 
 
+def _nobody_cares(kind: str, name: str, is_here: bool) -> None:
+    pass
+
+
 class Index(Generic[M]):
-    """Connections, found by id, user or topic. Empty sets are removed: those who left leave nothing behind."""
+    """Connections, found by id, user or topic. Empty sets are removed: those who left leave nothing behind.
+
+    `heed` is called with each ``topic``, ``user`` and ``connection`` that is here from now on, or no more.
+    """
 
     def __init__(self) -> None:
+        self.heed: Callable[[str, str, bool], None] = _nobody_cares
         self._by_id: dict[str, M] = {}
         self._by_user: dict[str, dict[M, None]] = {}
         self._by_topic: dict[str, dict[M, None]] = {}
@@ -70,13 +78,15 @@ class Index(Generic[M]):
     def add(self, member: M) -> None:
         """Enter a connection, by its id and user."""
         self._by_id[member.id] = member
-        self._by_user.setdefault(member.user, {})[member] = None
+        self.heed("connection", member.id, True)
+        self._enter(self._by_user, "user", member.user, member)
 
     def remove(self, member: M) -> None:
         """Take a connection out of everything it is in. One that is not here is no error."""
         if self._by_id.get(member.id) is member:
             del self._by_id[member.id]
-            _discard(self._by_user, member.user, member)
+            self.heed("connection", member.id, False)
+            self._discard(self._by_user, "user", member.user, member)
             for topic in [*member.topics, *member.topics_beside]:
                 self.unsubscribe(member, topic)
 
@@ -84,6 +94,8 @@ class Index(Generic[M]):
         """Note that this connection is about to have another id."""
         del self._by_id[member.id]
         self._by_id[id] = member
+        self.heed("connection", member.id, False)
+        self.heed("connection", id, True)
 
     def subscribe(self, member: M, topic: str) -> bool:
         """Subscribe a connection to a topic; False if it was, or is not here."""
@@ -91,7 +103,7 @@ class Index(Generic[M]):
         if topic in topics or self._by_id.get(member.id) is not member:
             return False
         topics.add(topic)
-        self._by_topic.setdefault(topic, {})[member] = None
+        self._enter(self._by_topic, "topic", topic, member)
         return True
 
     def unsubscribe(self, member: M, topic: str) -> bool:
@@ -100,8 +112,29 @@ class Index(Generic[M]):
         if topic not in topics:
             return False
         topics.remove(topic)
-        _discard(self._by_topic, topic, member)
+        self._discard(self._by_topic, "topic", topic, member)
         return True
+
+    def _enter(self, sets: dict[str, dict[M, None]], kind: str, key: str, member: M) -> None:
+        """Put a member into one of the sets."""
+        members = sets.setdefault(key, {})
+        if not members:
+            self.heed(kind, key, True)
+        members[member] = None
+
+    def _discard(self, sets: dict[str, dict[M, None]], kind: str, key: str, member: M) -> None:
+        """Remove a member from one of the sets, and the set when it is empty."""
+        members = sets[key]
+        del members[member]
+        if not members:
+            del sets[key]
+            self.heed(kind, key, False)
+
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Yield whatever is here, as `heed` is told of it."""
+        for kind, known in (("connection", self._by_id), ("user", self._by_user), ("topic", self._by_topic)):
+            for name in known:
+                yield kind, name
 
     def select(self, target: Target) -> Collection[M]:
         """Return who should hear, each once: for a simple target a live view, so copy it before you wait."""
@@ -165,11 +198,3 @@ def is_for(target: Target, member: Member) -> bool:
             return all(is_for(part, member) for part in target.parts)
     first, *others = target.parts
     return is_for(first, member) and not any(is_for(part, member) for part in others)
-
-
-def _discard(sets: dict[str, dict[M, None]], key: str, member: M) -> None:
-    """Remove a member from one of the sets, and the set when it is empty."""
-    members = sets[key]
-    del members[member]
-    if not members:
-        del sets[key]

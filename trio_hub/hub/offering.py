@@ -116,6 +116,7 @@ class Offering:
             if body is None:
                 continue
             body.count_in(self._tally)
+            body.mark = publication.body.mark
             publication.offered += self._owe(connection, body, publication.receipt)
             heard.append(connection)
         self._counts.editor_failures += editing.failures - failures

@@ -33,7 +33,8 @@ class Published:
     """How far a publish got when `publish` returned. The counts are of recipients, None where not waited for.
 
     `lost` were told of a gap instead, or are gone, or the event was dropped as it allows (`Delivery`). `delivered`
-    counts only those who acknowledge.
+    counts only those who acknowledge. All of that is about this node; `carried` says whether the backplane has it for
+    the others, None where that was not waited for.
     """
 
     reach: Reach
@@ -41,6 +42,7 @@ class Published:
     written: int | None = None
     delivered: int | None = None
     lost: int | None = None
+    carried: bool | None = None
 
 
 class Receipt:

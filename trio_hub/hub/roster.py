@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from ipaddress import IPv6Address
 
@@ -128,7 +128,7 @@ class Roster:
     def admit(
         self, link: Link, session: Session, codec: Codec, *, resume: tuple[str, int] | None = None, address: str = ""
     ) -> tuple[Connection, bool]:
-        """Give a link to the connection it asks for, or to a new one; return that, and whether it is new.
+        """Give a link to the connection it asks for, or to a new one; return that, and whether it is new here.
 
         `resume` is the connection id and the number of the next event that the client expects, `address` is where it
         comes from. The caller must run
@@ -142,7 +142,7 @@ class Roster:
             found = self._resume(link, session, codec, *resume)
             if isinstance(found, Connection):
                 self._note_address(found, address)
-                return found, False
+                return found, found.links == 1
             gap = found
         if len(self._index) >= self._options.connections:
             self.count_refused()
@@ -151,8 +151,17 @@ class Roster:
             self.count_refused()
             raise Full("there are too many connections from this address")
         self._make_place(session.user)
-        id = self._greeter.new_id()
-        connection = Connection(
+        connection = self._connection(self._greeter.new_id(), session, codec, gap)
+        self._index.add(connection)
+        self._note_address(connection, address)
+        self._expiry.watch(connection)
+        if gap is not None:
+            self._counts.gaps[gap.reason] += 1
+        connection.hand_over(link)
+        return connection, True
+
+    def _connection(self, id: str, session: Session, codec: Codec, gap: Former | None) -> Connection:
+        return Connection(
             id,
             session,
             codec,
@@ -168,13 +177,6 @@ class Roster:
             left=self._left,
             changed=self._changed,
         )
-        self._index.add(connection)
-        self._note_address(connection, address)
-        self._expiry.watch(connection)
-        if gap is not None:
-            self._counts.gaps[gap.reason] += 1
-        connection.hand_over(link)
-        return connection, True
 
     def _resume(self, link: Link, session: Session, codec: Codec, id: str, wanted: int) -> Connection | Former:
         """Hand the link over to the connection with this id, or return why there is none for this client."""
@@ -293,6 +295,37 @@ class Roster:
                 log.exception("connection %s cannot go on", connection.id)
                 self._left(connection, "unknown")
                 connection.end(CloseReason(CloseCode.INTERNAL, "something failed here; see the server's log"))
+
+    def heed(self, heed: Callable[[str, str, bool], None]) -> None:
+        """Have `heed` called with each ``topic``, ``user`` and ``connection`` that is here, now and from now on."""
+        self._index.heed = heed
+        for kind, name in self._index.names():
+            heed(kind, name, True)
+
+    @property
+    def origin(self) -> str:
+        """What all ids begin with that are made here."""
+        return self._greeter.origin
+
+    # -- from and to other nodes
+
+    def expect(self, id: str, session: Session, codec: Codec, topics: Iterable[str]) -> Connection:
+        """Return a connection of this id, which comes from another node: it is here, and owed things, but has neither
+        luggage nor life yet. Raises `Misuse` where there is one already.
+        """
+        if self._index.get(id) is not None:
+            raise Misuse(f"connection {id} is here")
+        connection = self._connection(id, session, codec, None)
+        self._index.add(connection)
+        for topic in topics:
+            self._index.subscribe(connection, topic)
+        return connection
+
+    def dismiss(self, connection: Connection, reason: str) -> None:
+        """Let a connection go: it has gone to another node, or has never come from there."""
+        self._left(connection, reason)
+        connection.give_up()
+        connection.outbox.clear()
 
     # -- finding
 

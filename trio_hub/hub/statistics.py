@@ -18,7 +18,7 @@ OTHER: Final = "other"
 _MOST_NAMES = 100  # of events: clients may choose some, where they may publish, and each would be kept for ever
 _LONGEST_NAME = 100
 _FAILURES = range(400, 600)
-_GAP_REASONS = ("expired", "overflow", "restarted", "unknown")
+_GAP_REASONS = ("expired", "moved", "overflow", "restarted", "unknown")
 _DROP_REASONS = ("away", "behind", "expired", "replaced")
 
 

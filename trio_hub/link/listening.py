@@ -14,7 +14,7 @@ import trio
 
 from trio_hub.errors import Misuse
 
-__all__ = ["accept_from", "guard", "open_listeners", "open_unix_listener"]
+__all__ = ["accept_from", "accept_rest", "guard", "open_listeners", "open_unix_listener"]
 
 log = logging.getLogger("trio_hub.link")
 
@@ -27,21 +27,49 @@ Handler = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 async def open_listeners(
-    host: str | None, port: int, ssl_context: ssl.SSLContext | None = None
+    host: str | None, port: int, ssl_context: ssl.SSLContext | None = None, *, shared: bool = False
 ) -> list[trio.abc.Listener[trio.abc.Stream]]:
     """Listen on `host` (None: every interface) and `port` (0: one the system chooses).
 
-    Raises `Misuse` when that is not possible.
+    Where it is `shared`, other processes of this user may listen there as well, and the system gives each newcomer to
+    one of them. Raises `Misuse` when that is not possible.
     """
     try:
-        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]] = await trio.open_tcp_listeners(
-            port, host=host, backlog=_BACKLOG
-        )
+        listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
+        if shared:
+            listeners = await _open_shared_listeners(host, port)
+        else:
+            listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     except OSError as error:
         raise Misuse(f"cannot listen on {host or '*'} port {port}: {error.strerror or error}") from error
     if ssl_context is None:
         return list(listeners)
     return [trio.SSLListener(listener, ssl_context, https_compatible=True) for listener in listeners]
+
+
+async def _open_shared_listeners(host: str | None, port: int) -> list[trio.SocketListener]:
+    listeners: list[trio.SocketListener] = []
+    try:
+        for family, kind, protocol, _, address in await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            sock = trio.socket.socket(family, kind, protocol)
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                await sock.bind(address)
+                sock.listen(_BACKLOG)
+            except BaseException:
+                sock.close()
+                raise
+            listeners.append(trio.SocketListener(sock))
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
 
 
 async def open_unix_listener(path: str | os.PathLike[str]) -> trio.SocketListener:
@@ -100,7 +128,9 @@ async def accept_from(listener: trio.abc.Listener[trio.abc.Stream], handler: Han
                     tasks.start_soon(guard, handler, another)
 
 
-def _also_waiting(listener: trio.abc.Listener[trio.abc.Stream]) -> Iterator[trio.SocketStream]:
+def _also_waiting(
+    listener: trio.abc.Listener[trio.abc.Stream], most: int = _AT_ONCE - 1
+) -> Iterator[trio.SocketStream]:
     """Yield what else can be accepted now, in bounds; never waits.
 
     `accept` takes a turn of the loop for each stream. Where turns are long, because much is going on, clients that all
@@ -111,13 +141,19 @@ def _also_waiting(listener: trio.abc.Listener[trio.abc.Stream]) -> Iterator[trio
     door = socket.socket(fileno=listener.socket.fileno())
     try:
         door.setblocking(False)
-        for _ in range(_AT_ONCE - 1):
+        for _ in range(most):
             sock, _ = door.accept()
             yield trio.SocketStream(trio.socket.from_stdlib_socket(sock))
     except OSError:
         return  # there is nobody, or something is wrong, of which the next `accept` tells
     finally:
         door.detach()
+
+
+def accept_rest(listener: trio.abc.Listener[trio.abc.Stream], handler: Handler, tasks: trio.Nursery) -> None:
+    """Start `handler` for everybody who waits to be accepted: whoever stays there when it is closed is cut off."""
+    for stream in _also_waiting(listener, _BACKLOG):
+        tasks.start_soon(guard, handler, stream)
 
 
 async def guard(handler: Handler, stream: trio.abc.Stream) -> None:

@@ -29,6 +29,7 @@ from trio_hub.messages import CloseCode, CloseReason, Event, Resumed
 from trio_hub.options import HubOptions
 from trio_hub.peer.hearing import Hearing
 from trio_hub.peer.hooks import Hooks, Plugin
+from trio_hub.peer.luggage import Luggage
 from trio_hub.peer.patience import Patience
 from trio_hub.peer.requests import Handler
 from trio_hub.session import Session
@@ -265,11 +266,57 @@ class Connection:
             self.link.end(close)
         self.give_up()
 
+    def send_away(self, close: CloseReason) -> None:
+        """End its link, and stay for when it comes back. Never waits."""
+        if self.link is not None:
+            self.link.end(close)
+
     def give_up(self) -> None:
         """Wait for no further link, and cancel what was asked. Never waits."""
         self.has_ended = True
         self._hearing.give_up()
         self._change.set()
+
+    # -- going on at another node
+
+    @property
+    def links(self) -> int:
+        """How many links it has had here."""
+        return self._links
+
+    def lose_link(self) -> None:
+        """Have its link taken over from elsewhere. Never waits."""
+        link = self.link
+        if link is not None:
+            self._attach(None)
+            link.writer.draw_from(None)
+            link.end(_TAKEN_OVER)
+            if link is not self._reading and self._tasks is not None:
+                self._tasks.start_soon(link.close)
+            self._tell("taken_over")
+
+    async def leave(self, patience: float) -> None:
+        """Lose the link, and have what was asked come to an end, as `Requests.leave` says."""
+        self.lose_link()
+        self._lose_drawn()
+        await self._hearing.leave(patience)
+
+    def packed(self) -> Luggage:
+        """Return what it takes along; it must have left, and end at once."""
+        next_number, kept, owed = self.outbox.packed()
+        highest, replies, streamed = self._hearing.requests.packed()
+        return Luggage(next_number, kept, owed, [*self.topics, *self.topics_beside], highest, replies, streamed)
+
+    def unpack(self, luggage: Luggage) -> None:
+        """Go on with what it has brought along, behind which stands what it has been owed here meanwhile, but for what
+        the other node has heard as well.
+        """
+        known = {body.mark for body in (*luggage.kept, *luggage.owed)}
+        _, _, owed_here = self.outbox.packed()
+        news = [body for body in owed_here[1:] if body.mark is None or body.mark not in known]
+        self.outbox.unpack(luggage.next_number, luggage.kept, [*luggage.owed, *news])
+        self._hearing.requests.unpack(luggage.highest, luggage.replies, luggage.streamed)
+        self.gap = None
 
     async def live(self) -> None:
         """The life task: from the first link, handed over already, to the end. Raises nothing of its own."""

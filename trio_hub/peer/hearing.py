@@ -136,6 +136,13 @@ class Hearing:
         self.requests.cancel_all()
         self._note_room()
 
+    async def leave(self, patience: float) -> None:
+        """Have everything come to an end that was asked: see `Requests.leave`."""
+        if self._outlet is not None:
+            self._outlet.is_leaving = True  # whatever room there is: the ends of streams must come along
+            self._outlet.note_room()
+        await self.requests.leave(patience)
+
     def let_go(self) -> None:
         """Ask `allow` no more: this may be the last to hold what the user may ask."""
         self._allow = None
@@ -148,16 +155,17 @@ class Hearing:
 class _Outlet:
     """Has the items of streamed replies owed to a connection, as events are, as long as half of what may be is not."""
 
-    __slots__ = ("_connection", "_options", "_room", "_tally")
+    __slots__ = ("_connection", "_options", "_room", "_tally", "is_leaving")
 
     def __init__(self, connection: Connection, options: OutboxOptions, tally: Tally) -> None:
         self._connection = connection
         self._options = options
         self._tally = tally
         self._room: trio.lowlevel.ParkingLot | None = None  # most connections never need it
+        self.is_leaving = False
 
     async def wait_for_room(self) -> None:
-        while not (self._has_room or self._connection.has_ended):
+        while not (self._has_room or self._connection.has_ended or self.is_leaving):
             self._room = self._room or trio.lowlevel.ParkingLot()
             await self._room.park()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
 from trio_hub.options import HubOptions
 
@@ -40,6 +41,17 @@ class Replies:
     def was_streamed(self, seq: int) -> bool:
         """Whether there is nothing to be repeated here, since its items and its end are events."""
         return seq in self._streamed
+
+    def packed(self) -> tuple[dict[int, str | bytes], list[int]]:
+        """Return the replies that are kept, and the requests whose replies were streamed."""
+        return dict(self._replies), list(self._streamed)
+
+    def unpack(self, replies: Mapping[int, str | bytes], streamed: Iterable[int]) -> None:
+        """Keep what others have packed, too."""
+        for seq, message in replies.items():
+            self.keep(seq, message)
+        for seq in streamed:
+            self.note_streamed(seq)
 
     def get(self, seq: int) -> str | bytes | None:
         """Return the reply to this request, if it is kept."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -35,6 +35,7 @@ __all__ = ["Handler", "Requests"]
 
 log = logging.getLogger("trio_hub.peer")
 
+_MOVED = RequestFailed(503, "moved", "the connection went on at another node, and left this request unfinished")
 _STREAMED = "the reply is a stream: ask for its items, in trio-hub.v1"
 
 
@@ -102,6 +103,8 @@ class Requests:
         self._lane: list[_Job] = []
         self._lane_is_busy = False
         self._replies = Replies(options)
+        self._rest = trio.lowlevel.ParkingLot()  # where those wait who want nothing to run
+        self._is_leaving = False
         self.highest = 0
 
     def run_in(self, tasks: trio.Nursery) -> None:
@@ -158,6 +161,39 @@ class Requests:
             job.scope.cancel()
             if job.ending is not None:
                 job.ending.cancel()
+
+    async def leave(self, patience: float) -> None:
+        """Have everything come to an end that runs or waits, since its connection goes on elsewhere.
+
+        What has not ended after so many seconds is cancelled, streamed replies at once; as long again is waited for
+        that. It is all answered then, and the answers are kept.
+        """
+        self._is_leaving = True
+        self.cancel_streams()
+        with trio.move_on_after(patience):
+            await self._wait_rest()
+        for job in list(self._running.values()):
+            job.scope.cancel()
+            self._leave_lane(job)
+        with trio.move_on_after(patience):
+            await self._wait_rest()
+        for job in list(self._running.values()):
+            if self._once and job.allowance is None:
+                failure = _failure(_MOVED, job.request)
+                self._replies.keep(job.request.seq, self._codec.encode(Reply(job.request.seq, None, failure)))
+
+    async def _wait_rest(self) -> None:
+        while self._running:
+            await self._rest.park()
+
+    def packed(self) -> tuple[int, dict[int, str | bytes], list[int]]:
+        """Return the highest request, the replies that are kept, and the requests whose replies were streamed."""
+        return self.highest, *self._replies.packed()
+
+    def unpack(self, highest: int, replies: Mapping[int, str | bytes], streamed: Iterable[int]) -> None:
+        """Go on with what was packed elsewhere. To be called before anything is carried out."""
+        self.highest = highest
+        self._replies.unpack(replies, streamed)
 
     def forget_replies(self, number: int) -> None:
         """Forget the replies up to request `number`: the client has them."""
@@ -220,7 +256,7 @@ class Requests:
         except Exception as raised:
             error = raised
         if job.scope.cancelled_caught:
-            error = _why_cancelled(job)
+            error = self._why_cancelled(job)
         if job.allowance is None:
             self._answer_job(job, data, error=error)
         else:
@@ -241,7 +277,7 @@ class Requests:
         with trio.CancelScope() as job.ending:
             await self._outlet.wait_for_room()
             self._outlet.put(End(seq, failure))
-        del self._running[job.key]
+        self._strike(job)
         self._replies.note_streamed(seq)
         self._answered(200 if failure is None else failure[0])
 
@@ -255,7 +291,7 @@ class Requests:
             if next_work is not None:
                 await self._finish(job, next_work)
             else:
-                del self._running[job.key]
+                self._strike(job)
                 await trio.lowlevel.checkpoint()
         self._lane_is_busy = False
 
@@ -270,12 +306,24 @@ class Requests:
         if job in self._lane:
             self._lane.remove(job)
             _end_watch(job)
-            self._answer_job(job, error=_why_cancelled(job))
+            self._answer_job(job, error=self._why_cancelled(job))
+
+    def _why_cancelled(self, job: _Job) -> RequestFailed:
+        if trio.current_time() >= job.scope.deadline:
+            return RequestFailed(504, "deadline", "the request was not carried out in time")
+        if self._is_leaving:
+            return _MOVED
+        return RequestFailed(499, "cancelled", "the client cancelled this request")
 
     # -- replies
 
-    def _answer_job(self, job: _Job, data: Any = None, *, error: Exception | None = None) -> None:
+    def _strike(self, job: _Job) -> None:
         del self._running[job.key]
+        if not self._running:
+            self._rest.unpark_all()
+
+    def _answer_job(self, job: _Job, data: Any = None, *, error: Exception | None = None) -> None:
+        self._strike(job)
         self._answer(job.request, job.asked_on, data, error=error)
 
     def _answer(self, request: Request, asked_on: Any, data: Any = None, *, error: Exception | None = None) -> None:
@@ -319,12 +367,6 @@ async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
 def _end_watch(job: _Job) -> None:
     if job.watch is not None:
         job.watch.cancel()
-
-
-def _why_cancelled(job: _Job) -> RequestFailed:
-    if trio.current_time() >= job.scope.deadline:
-        return RequestFailed(504, "deadline", "the request was not carried out in time")
-    return RequestFailed(499, "cancelled", "the client cancelled this request")
 
 
 def _sayable(text: object) -> str:

@@ -52,6 +52,7 @@ class Body:
 
     `size` is what it counts for in every bound. `delivery` says what may become of it while it is owed; from the time
     `expires_at` on it is of no use. `reply_to` is the request that it answers, where it is a part of a streamed reply.
+    `mark` tells it from all other events of a cluster, where it is one that crosses.
     Raises `Misuse` when the event cannot be encoded.
     """
 
@@ -70,19 +71,30 @@ class Body:
         "_v1",
         "delivery",
         "expires_at",
+        "mark",
         "size",
     )
 
     def __init__(
         self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf, reply_to: int | None = None
     ) -> None:
-        self._tally: Tally | None = None
         members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
         if event.broadcast is not None:
             members += [b',"broadcast":', encode(event.broadcast)]
         if reply_to is not None:
             members += [b',"reply_to":', encode(reply_to)]
-        self._json = b"".join(members)  # the object, still open
+        self._hold(b"".join(members), delivery, expires_at)
+
+    @classmethod
+    def of_json(cls, json: bytes, *, delivery: Delivery, expires_at: float) -> Body:
+        """Return the event whose `open_json` this is."""
+        body = cls.__new__(cls)
+        body._hold(json, delivery, expires_at)
+        return body
+
+    def _hold(self, json: bytes, delivery: Delivery, expires_at: float) -> None:
+        self._tally: Tally | None = None
+        self._json = json
         self._compat: dict[int, bytes] = {}
         self._last_number = -1
         self._last_frame = b""
@@ -92,7 +104,8 @@ class Body:
         self._deflated: dict[Deflater, DeflatedBody] | None = None
         self.delivery = delivery
         self.expires_at = expires_at
-        self.size = len(self._json) + len(delivery.key or "") + _ENTRY_SIZE
+        self.mark: tuple[str, int] | None = None
+        self.size = len(json) + len(delivery.key or "") + _ENTRY_SIZE
 
     def count_in(self, tally: Tally) -> None:
         """Count in `tally` from now on, once, for as long as anybody holds it."""
@@ -126,6 +139,11 @@ class Body:
         if self._v1 is None:
             self._v1 = frame_head(_WHOLE_TEXT, len(self._json) + 1) + self.as_json()
         return self._v1
+
+    @property
+    def open_json(self) -> bytes:
+        """The event as a JSON object that is not closed yet: another node makes the same body of it."""
+        return self._json
 
     def as_json(self) -> bytes:
         """Return the event as a JSON object, without a number."""

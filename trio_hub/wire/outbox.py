@@ -378,6 +378,24 @@ class Outbox:
             self._tell_written(self._kept)  # the client has them, whatever the last link's end left in doubt
         return True
 
+    # -- moving
+
+    def packed(self) -> tuple[int, list[Body], list[Body]]:
+        """Return `next_number`, what is kept, and what is owed."""
+        self._sweep()
+        return self.next_number, list(self._kept), list(self.owed)
+
+    def unpack(self, next_number: int, kept: Sequence[Body], owed: Sequence[Body]) -> None:
+        """Go on with what another outbox has packed, in place of what is here, which is forgotten."""
+        self.clear()
+        self.next_number = next_number
+        if kept:
+            self._kept.append(Run(kept))
+        self.owed = list(owed)
+        self._owed_size = sum([body.size for body in owed])
+        if any(body.delivery is not MUST for body in owed):
+            self._droppable = Droppable(self.owed)
+
     # -- being watched
 
     def watch(self, body: Body, heed: Heed) -> None:

@@ -1,0 +1,170 @@
+"""Nodes that share a backplane tell each other's people what they tell their own."""
+
+import attrs
+import pytest
+import trio
+
+from tests.cluster.several import open_nodes
+from trio_hub.delivery import volatile
+from trio_hub.errors import Gap, Misuse
+from trio_hub.hub.carrying import Carry
+from trio_hub.hub.editing import Editor
+from trio_hub.hub.editors import Edit, Editors
+from trio_hub.messages import Event
+from trio_hub.options import ClusterOptions
+from trio_hub.targets import connection, everyone, topic, user, users
+
+
+async def test_an_event_reaches_people_at_other_nodes(autojump_clock):
+    async with (
+        open_nodes("a", "b") as (_, (a, b)),
+        a.open_client(token="ann", topics=["town"]) as ann,
+        b.open_client(token="bob", topics=["town"]) as bob,
+    ):
+        await a.server.publish(Event("news", {"n": 1}), to=topic("town"))
+        assert (await anext(ann)).data == {"n": 1}
+        event = await anext(bob)
+        assert (event.name, event.data, event.broadcast) == ("news", {"n": 1}, {"topic": "town"})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        everyone(),
+        user("bob"),
+        users("ann", "bob"),
+        topic("town"),
+        topic("town") | user("bob"),
+        topic("town") & user("bob"),
+        topic("town") - user("ann"),
+        everyone() - user("ann"),
+    ],
+)
+async def test_every_target_is_resolved_where_people_are(target, autojump_clock):
+    nodes = open_nodes("a", "b")
+    async with (
+        nodes as (_, (a, b)),
+        b.open_client(token="bob", topics=["town"]) as bob,
+        b.open_client(token="eve") as eve,
+    ):
+        await a.server.publish(Event("first"), to=target)
+        await a.server.publish(Event("second"), to=user("bob"))
+        await a.server.publish(Event("third"), to=user("eve"))
+        assert [(await anext(bob)).name for _ in range(2)] == ["first", "second"]
+        assert (await anext(eve)).name == ("first" if target.is_of("everyone") else "third")
+
+
+async def test_a_connection_is_found_at_its_node(autojump_clock):
+    async with open_nodes("a", "b") as (_, (a, b)), b.open_client(token="bob") as bob:
+        await a.server.publish(Event("whisper"), to=connection(b.server.hub.connections()[0].id))
+        assert (await anext(bob)).name == "whisper"
+
+
+async def test_only_nodes_that_have_somebody_hear_it(autojump_clock):
+    async with open_nodes("a", "b", "c") as (_, (a, b, c)), b.open_client(token="bob", topics=["town"]) as bob:
+        for number in range(10):
+            await a.server.publish(Event("news", {"n": number}), to=topic("town"))
+        for number in range(10):
+            assert (await anext(bob)).data == {"n": number}
+        assert b.server.relay.statistics().heard == 10
+        assert c.server.relay.statistics().heard == 0
+
+
+async def test_what_is_said_here_stays_here(autojump_clock):
+    async with open_nodes("a", "b") as (_, (a, b)), b.open_client(token="bob") as bob:
+        await a.server.publish(Event("here"), to=everyone(), carry=Carry.HERE)
+        await a.server.publish(Event("there"), to=everyone())
+        assert (await anext(bob)).name == "there"
+
+
+async def test_who_subscribes_has_what_is_said_elsewhere_after_the_reply(autojump_clock):
+    async with open_nodes("a", "b") as (_, (a, b)), b.open_client(token="bob") as bob:
+        await bob.subscribe("town")
+        await a.server.publish(Event("news"), to=topic("town"))
+        assert (await anext(bob)).name == "news"
+
+
+async def test_an_edit_crosses_and_a_function_does_not(autojump_clock):
+    editors = Editors()
+
+    @editors.editor("loud", key=lambda connection, arguments: connection.user)
+    def loud(event: Event, who: str, arguments: dict[str, int]) -> Event | None:
+        return attrs.evolve(event, data={"to": who, **arguments})
+
+    async with open_nodes("a", "b", editors=editors) as (_, (a, b)), b.open_client(token="bob") as bob:
+        await a.server.publish(Event("hey"), to=everyone(), editors=[Edit("loud", {"times": 3})])
+        assert (await anext(bob)).data == {"to": "bob", "times": 3}
+        with pytest.raises(Misuse, match="stays here"):
+            await a.server.publish(Event("hey"), to=everyone(), editors=[Editor(lambda c: 0, lambda e, k: e)])
+
+
+async def test_a_node_that_is_cut_off_serves_its_own_and_is_told_of_what_it_missed(autojump_clock):
+    async with (
+        open_nodes("a", "b") as (backplane, (a, b)),
+        a.open_client(token="ann", topics=["town"]) as ann,
+        b.open_client(token="bob", topics=["town"]) as bob,
+    ):
+        backplane.cut("b")
+        await b.server.publish(Event("local"), to=topic("town"))
+        await a.server.publish(Event("missed"), to=topic("town"))
+        assert (await anext(bob)).name == "local"
+        assert (await anext(ann)).name == "missed"
+        await trio.sleep(5)
+        backplane.mend("b")
+        for client in (ann, bob):
+            with pytest.raises(Gap), trio.fail_after(2):
+                await anext(client)
+        await a.server.publish(Event("after"), to=topic("town"))
+        assert [(await anext(client)).name for client in (ann, bob)] == ["after", "after"]
+
+
+async def test_nobody_is_told_of_a_gap_where_nothing_was_missed(autojump_clock):
+    async with open_nodes("a", "b") as (backplane, (a, b)), b.open_client(token="bob", topics=["town"]) as bob:
+        await a.server.publish(Event("before"), to=topic("town"))
+        assert (await anext(bob)).name == "before"
+        backplane.cut("b")
+        await a.server.publish(Event("elsewhere"), to=topic("sea"))
+        await trio.sleep(5)
+        backplane.mend("b")
+        await trio.sleep(5)
+        await a.server.publish(Event("after"), to=topic("town"))
+        assert (await anext(bob)).name == "after"
+        assert b.server.relay.statistics().holes == 0
+
+
+async def test_what_is_carried_reliably_survives_a_cut(autojump_clock):
+    async with open_nodes("a", "b") as (backplane, (a, b)), b.open_client(token="bob", topics=["town"]) as bob:
+        backplane.cut("b")
+        await a.server.publish(Event("important"), to=topic("town"), carry=Carry.RELIABLY)
+        backplane.mend("b")
+        assert (await anext(bob)).name == "important"
+        backplane.cut("a")
+        published = await a.server.publish(Event("late"), to=topic("town"), carry=Carry.RELIABLY, within=1)
+        assert published.carried is False
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def publish() -> None:
+                published = await a.server.publish(Event("waits"), to=topic("town"), carry=Carry.RELIABLY)
+                assert published.carried
+
+            await trio.sleep(1)
+            backplane.mend("a")
+            assert (await anext(bob)).name == "waits"
+
+
+async def test_nobody_without_the_key_is_believed(autojump_clock):
+    nodes = open_nodes("a", "b", cluster=ClusterOptions(key=b"k" * 32))
+    async with nodes as (backplane, (a, b)), open_nodes("evil", backplane=backplane) as (_, (evil,)):
+        async with b.open_client(token="bob") as bob:
+            await evil.server.publish(Event("lie"), to=everyone())
+            await evil.server.publish(Event("lie"), to=everyone(), carry=Carry.RELIABLY)
+            await a.server.publish(Event("truth"), to=everyone())
+            assert (await anext(bob)).name == "truth"
+        assert b.server.relay.statistics().unreadable >= 2
+
+
+async def test_a_volatile_event_is_volatile_elsewhere(autojump_clock):
+    async with open_nodes("a", "b") as (_, (a, b)), b.open_client(token="bob") as bob:
+        await a.server.publish(Event("typing"), to=everyone(), delivery=volatile())
+        assert (await anext(bob)).name == "typing"

@@ -1,0 +1,51 @@
+"""Changes that all nodes make: one is told of each, and tells the others, reliably and in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from trio_hub.cluster.envelopes import Unreadable, spelled_target, target_from
+from trio_hub.targets import Target
+
+__all__ = ["Changes"]
+
+_MOST: Final = 10_000  # that wait until others can be told; the oldest go first
+
+
+class Changes:
+    """Tells other nodes of changes by `send`, which waits until they can be told, and makes those that they tell of."""
+
+    def __init__(self, send: Callable[[list[Any]], Awaitable[None]]) -> None:
+        self._send = send
+        self._waiting: deque[list[Any]] = deque(maxlen=_MOST)
+        self._news = trio.lowlevel.ParkingLot()
+        self._makers: dict[str, Callable[[Target], object]] = {}
+
+    def tell(self, change: str, number: int, of: Target) -> None:
+        """Tell of a change, whose number is that of nothing else. Never waits."""
+        self._waiting.append([change, number, spelled_target(of)])
+        self._news.unpark()
+
+    def heed(self, change: str, make: Callable[[Target], object]) -> None:
+        """Have `make` called when another node tells of such a change."""
+        self._makers[change] = make
+
+    async def run(self) -> None:
+        """Tell of what waits, until cancelled."""
+        while True:
+            while not self._waiting:
+                await self._news.park()
+            await self._send(self._waiting.popleft())
+
+    def make(self, said: Any, is_known: Callable[[int], bool]) -> None:
+        """Make a change that another node has told of; nothing where its number is known. Raises `Unreadable`."""
+        match said:
+            case [str(change), int(number), target] if change in self._makers:
+                if not is_known(number):
+                    self._makers[change](target_from(target))
+            case _:
+                raise Unreadable(f"no change that is known here: {said!r:.100}")

@@ -1,0 +1,80 @@
+"""The other nodes, as far as they can be heard: what each says of itself, and what was heard of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import attrs
+import trio
+
+from trio_hub.cluster.numbering import Heard
+
+__all__ = ["Node", "Nodes"]
+
+_MOST: Final = 1000
+_GONE_AFTER: Final = 3.0  # s without a beat
+
+
+@attrs.define(eq=False)
+class Node:
+    """Another node: how its connections' ids begin, how many it has, and when it was heard last."""
+
+    name: str
+    origin: str = ""
+    connections: int = 0
+    beaten_at: float = -1e9
+    heard: Heard = attrs.field(factory=Heard)
+    has_left: bool = False
+    in_doubt_since: float | None = None  # something that it said may be missing, and it has not told yet
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it lives, as far as we know."""
+        return not self.has_left and trio.current_time() - self.beaten_at < _GONE_AFTER
+
+
+class Nodes:
+    """The nodes that were heard lately."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Node] = {}
+
+    def __iter__(self) -> Iterator[Node]:
+        """All that are here."""
+        return iter([node for node in self._by_name.values() if node.is_here])
+
+    def get(self, name: str, listened: Iterable[str] = ()) -> Node:
+        """Return the node of this name, which was just heard. One that is new is known to be on these channels."""
+        node = self._by_name.pop(name, None)
+        if node is None:
+            node = Node(name)
+        self._by_name[name] = node  # the one that was not heard for longest is first
+        while len(self._by_name) > _MOST:
+            del self._by_name[next(iter(self._by_name))]
+        return node
+
+    def of_origin(self, origin: str) -> Node | None:
+        """Return the node that made connection ids which begin so, if it is here."""
+        return next((node for node in self if node.origin == origin), None)
+
+    def doubt(self) -> None:
+        """Note that what they say may have been lost."""
+        for node in self._by_name.values():
+            if not node.has_left:
+                node.heard.doubt()
+                node.in_doubt_since = trio.current_time()
+
+    def note_gone(self) -> bool:
+        """Note who is gone; return whether anybody is who was in doubt: nobody can tell any more what is missing."""
+        now, is_any_in_doubt = trio.current_time(), False
+        for node in self._by_name.values():
+            if now - max(node.beaten_at, node.in_doubt_since or node.beaten_at) > _GONE_AFTER and not node.has_left:
+                node.has_left = True
+                is_any_in_doubt |= node.in_doubt_since is not None
+        return is_any_in_doubt
+
+    def listens_to(self, channels: Iterable[str]) -> None:
+        """Note that we listen to these from now on."""
+        for node in self._by_name.values():
+            node.heard.listens_to(channels)

@@ -1,0 +1,364 @@
+"""A hub among others: its events go to other nodes after they were accepted here, and theirs are delivered here.
+
+Everything that is carried has a number (`numbering`), so what is lost between two nodes is noticed, and those whom it
+may have been for are told of a gap. What is carried reliably goes by one channel to all nodes; it has its numbers from
+the backplane, and those of ours only tell what is sent twice from what is new.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+import socket
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final
+
+import attrs
+import trio
+
+from trio_hub.cluster.asking import Asking
+from trio_hub.cluster.backplane import Arrival, Backplane, BackplaneHealth, Interrupted, Membership, Outbound
+from trio_hub.cluster.certainty import Certainty
+from trio_hub.cluster.changes import Changes
+from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, whom
+from trio_hub.cluster.departures import Departures
+from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable
+from trio_hub.cluster.interest import Interest
+from trio_hub.cluster.moving import Moving
+from trio_hub.cluster.nodes import Node, Nodes
+from trio_hub.cluster.numbering import Beat, Said
+from trio_hub.errors import Misuse, Unreachable
+from trio_hub.hub.editors import Edit
+from trio_hub.hub.hub import Hub
+from trio_hub.hub.inbox import Publication
+from trio_hub.link.tasks import open_tasks
+from trio_hub.options import ClusterOptions
+from trio_hub.session import Session
+from trio_hub.targets import Target
+from trio_hub.wire.bodies import Body
+from trio_hub.wire.codecs import Codec
+
+__all__ = ["Relay", "RelayStatistics"]
+
+log = logging.getLogger("trio_hub.cluster")
+
+_NODES: Final = "nodes"
+_RELIABLY: Final = "reliably"
+_CHANGES: Final = "changes"
+_BEAT: Final = 0.5  # s
+_RECENT: Final = 10_000  # events that may come twice
+_AGAIN: Final = 0.5  # s, until what could not be carried reliably is tried again
+
+
+@attrs.frozen
+class RelayStatistics:
+    """What has crossed between this node and the others.
+
+    Events that were `carried` fast or `reliably` from here, that were `not_carried`, and that were `heard` here; those
+    that came `twice`; `holes`, each of which was told to those concerned; `unreadable` payloads; `nodes` here now,
+    beside this one.
+    """
+
+    carried: int
+    reliably: int
+    not_carried: int
+    heard: int
+    twice: int
+    holes: int
+    unreadable: int
+    nodes: int
+
+
+class Relay:
+    """Makes a hub one of several: a companion of it, and its carrier.
+
+    `node` is its name, which no other may have; made up where none is given. Raises `Misuse` for a backplane that is
+    none.
+    """
+
+    def __init__(
+        self, hub: Hub, backplane: Backplane, *, node: str | None = None, options: ClusterOptions | None = None
+    ) -> None:
+        if not hasattr(backplane, "join"):
+            raise Misuse(f"{backplane!r:.100} is no backplane")
+        self.node = node or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.options = options = options or ClusterOptions()
+        self._hub = hub
+        self._backplane = backplane
+        self._membership: Membership | None = None
+        self._joined_at = 0.0
+        self._sealing = Sealing(options.key)
+        self._said = Said()
+        self._departures = Departures(self._sealing, options.waiting, options.waiting_bytes, self._said.note_lost)
+        self.nodes = Nodes()
+        self._interest = Interest(hub.roster.origin, self.nodes.listens_to)
+        self._asking = asking = Asking(self._say_to, self._answer)
+        self._certainty = Certainty(self.nodes, self._ask, options.answer_within)
+        self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, options)
+        self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()  # what may come twice
+        self._changes = Changes(self._send_change)
+        self._reliably = self._heard = self._twice = self._holes = self._unreadable = 0
+        for channel in (_NODES, EVERYBODY, self._direct(self.node), channel_of("origin", hub.roster.origin)):
+            self._interest.want(channel)
+        hub.roster.heed(self._interest.heed)
+        hub.carrier = self
+        hub.companions.append(self.run)
+
+    @staticmethod
+    def _direct(node: str) -> str:
+        return f"n:{node}"
+
+    def statistics(self) -> RelayStatistics:
+        """Return what has crossed so far."""
+        departures = self._departures
+        return RelayStatistics(
+            carried=departures.carried,
+            reliably=self._reliably,
+            not_carried=departures.lost,
+            heard=self._heard,
+            twice=self._twice,
+            holes=self._holes,
+            unreadable=self._unreadable,
+            nodes=len(list(self.nodes)),
+        )
+
+    def health(self) -> BackplaneHealth:
+        """Return how this node hears the others."""
+        if self._membership is None:
+            return BackplaneHealth(True, math.inf, "the hub does not run")
+        return self._membership.health()
+
+    @property
+    def has_others(self) -> bool:
+        """Whether other nodes are here. See `Carrier`."""
+        return any(True for _ in self.nodes)
+
+    async def leave(self) -> None:
+        """Tell the others that this node is about to be gone, so that they ask it nothing more; for a bounded time."""
+        with trio.move_on_after(self.options.answer_within):
+            self._departures.say(_NODES, self._sealing.sealed(["left"]))
+            await self._departures.wait_left()
+
+    # -- out
+
+    def carry(self, publication: Publication, edits: Sequence[Edit]) -> None:
+        """Have an event on its way to the other nodes that have somebody for it. See `Carrier`."""
+        channels = channels_of(publication.target)
+        contents = self._carried(publication, edits)
+        number = self._said.next_number()
+        publication.body.mark = self.node, number
+        is_copy = len(channels) > 1
+        envelopes = [(channel, Envelope(number, self._said.note(channel), is_copy, contents)) for channel in channels]
+        self._departures.put(envelopes)
+
+    async def carry_reliably(self, publication: Publication, edits: Sequence[Edit]) -> None:
+        """Wait until the backplane has an event for all other nodes. See `Carrier`."""
+        await self._departures.wait_left()  # what was carried fast before it is heard before it
+        number = self._said.next_number()
+        publication.body.mark = self.node, number
+        envelope = Envelope(number, 0, True, self._carried(publication, edits))
+        await self._send_reliably(Outbound(_RELIABLY, self._sealing.sealed_envelopes([envelope]), reliable=True))
+        self._reliably += 1
+
+    @staticmethod
+    def _carried(publication: Publication, edits: Sequence[Edit]) -> bytes:
+        body = publication.body
+        left = body.expires_at - trio.current_time()
+        return Carried(publication.name, body.open_json, publication.target, body.delivery, left, edits).encoded()
+
+    def tell(self, change: str, of: Target) -> None:
+        """Have all other nodes make a change. See `Carrier`."""
+        self._changes.tell(change, self._said.next_number(), of)
+
+    def heed(self, change: str, make: Callable[[Target], object]) -> None:
+        """Have `make` called when another node tells of such a change. See `Carrier`."""
+        self._changes.heed(change, make)
+
+    async def _send_change(self, said: list[Any]) -> None:
+        await self._send_reliably(Outbound(_CHANGES, self._sealing.sealed(said), reliable=True))
+
+    async def _send_reliably(self, outbound: Outbound) -> None:
+        while True:
+            try:
+                if self._membership is not None:
+                    await self._membership.send([outbound])
+                    return
+            except Unreachable as error:
+                log.warning("other nodes have to wait for what they should know: %s", error)
+            await trio.sleep(_AGAIN)
+
+    # -- tickets
+
+    async def put(self, key: str, value: bytes, lasts: float) -> None:
+        """Keep a ticket for all nodes. See `TicketStore`. Raises `Unreachable`."""
+        await self._joined().put(key, value, lasts)
+
+    async def take(self, key: str) -> bytes | None:
+        """Return what a node has kept, once. See `TicketStore`. Raises `Unreachable`."""
+        return await self._joined().take(key)
+
+    def _joined(self) -> Membership:
+        if self._membership is None:
+            raise Unreachable("the hub does not run")
+        return self._membership
+
+    # -- what comes here
+
+    async def wait_listening(self, topic: str) -> None:
+        """Wait until what others say in a topic comes here. See `Carrier`."""
+        await self._interest.wait_listening([channel_of("topic", topic)])
+
+    @asynccontextmanager
+    async def expecting(
+        self, session: Session, topics: Iterable[str], codec: Codec, resume: str | None
+    ) -> AsyncIterator[None]:
+        """Have what others say to a user and in topics come here within the block, and who resumes. See `Carrier`."""
+        channels = [channel_of("user", session.user), *[channel_of("topic", each) for each in topics]]
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._interest.expecting(channels))
+            if resume is not None and self._can_ask:
+                await stack.enter_async_context(self._moving.fetching(resume, session, codec))
+            yield
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be one of the nodes, until cancelled. A companion of the hub."""
+        async with self._backplane.join(self.node) as membership, open_tasks() as tasks:
+            self._membership, self._joined_at = membership, trio.current_time()
+            try:
+                await membership.listen([_RELIABLY, _CHANGES], reliable=True)
+                tasks.start_soon(self._changes.run)
+                tasks.start_soon(self._interest.run, membership)
+                tasks.start_soon(self._departures.run, membership)
+                tasks.start_soon(self._beat)
+                tasks.start_soon(self._certainty.run)
+                await self._interest.wait_listening([_NODES, EVERYBODY])
+                task_status.started()
+                while True:
+                    for item in await membership.receive():
+                        await self._take(item, tasks)
+            finally:
+                self._membership = None
+
+    async def _take(self, item: Arrival | Interrupted, tasks: trio.Nursery) -> None:
+        if isinstance(item, Interrupted):
+            if item.channel == _CHANGES:
+                log.error("other nodes may have revoked or invalidated sessions, which is not known here")
+            elif item.channel is not None:
+                self._tell_hole(EVERYBODY)
+            else:  # the next beats tell what is missing
+                self.nodes.doubt()
+            return
+        node = self.nodes.get(item.origin)
+        try:
+            if item.channel == _NODES or item.channel.startswith("n:"):
+                self._heed(node, self._sealing.opened(item.payload), tasks)
+            elif item.channel == _CHANGES:
+                self._changes.make(self._sealing.opened(item.payload), partial(self._is_known, node))
+            else:
+                for envelope in self._sealing.opened_envelopes(item.payload):
+                    await self._deliver(node, item, envelope)
+        except Unreadable as error:
+            self._unreadable += 1
+            log.error("node %r said what nobody can read: %s", item.origin, error)
+
+    async def _deliver(self, node: Node, item: Arrival, envelope: Envelope) -> None:
+        is_new, is_missing = True, False
+        if not item.reliable:
+            is_new, is_missing = node.heard.note(item.channel, envelope.previous, envelope.number)
+        if is_missing:
+            self._tell_hole(item.channel)
+        if not is_new or (envelope.is_copy and self._is_known(node, envelope.number)):
+            self._twice += 1
+            return
+        carried = Carried.decoded(envelope.contents)
+        self._heard += 1
+        expires_at = trio.current_time() + carried.lifetime
+        body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)
+        body.mark = node.name, envelope.number
+        try:
+            await self._hub.publish_carried(body, carried.name, to=carried.target, edits=carried.edits)
+        except Misuse as error:
+            raise Unreadable(f"event {carried.name!r}: {error}") from error
+
+    def _is_known(self, node: Node, number: int) -> bool:
+        key = node.name, number
+        is_known = key in self._recent
+        self._recent[key] = None
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return is_known
+
+    def _tell_hole(self, channel: str) -> None:
+        self._holes += 1
+        target = whom(channel)
+        if target is not None:
+            self._hub.roster.tell_gap(target)
+
+    # -- beats
+
+    async def _beat(self) -> None:
+        while True:
+            self._say(_NODES, self._said.beat())
+            if not self.health().is_deaf and self.nodes.note_gone():
+                self._tell_hole(EVERYBODY)
+            await trio.sleep(_BEAT)
+
+    @property
+    def _age(self) -> float:
+        """For how long this node has been one, in seconds."""
+        return trio.current_time() - self._joined_at
+
+    @property
+    def _can_ask(self) -> bool:
+        """Whether other nodes may answer: as far as is known, they can be told something, and can be heard."""
+        return not (self._membership is None or self._departures.is_away or self._membership.health().is_deaf)
+
+    def _ask(self, node: Node, number: int = 0) -> None:
+        """Ask a node what it has said since it is known; `number` is that of the question."""
+        self._say_to(node.name, ["ask", node.heard.known or 0, number])
+
+    def _say(self, channel: str, beat: Beat, answered: int = 0) -> None:
+        roster = self._hub.roster
+        facts = {"origin": roster.origin, "connections": roster.statistics().connections, "age": self._age}
+        payload = self._sealing.sealed(["beat", beat.since, beat.number, beat.latest, beat.is_sound, answered, facts])
+        self._departures.say(channel, payload)
+
+    def _say_to(self, node: str, said: list[Any]) -> None:
+        self._departures.say(self._direct(node), self._sealing.sealed(said))
+
+    async def _answer(self, node: str, what: str, details: list[Any]) -> Any:
+        return await self._moving.answer(node, what, details)
+
+    def _heed(self, node: Node, said: Any, tasks: trio.Nursery) -> None:
+        """Take what a node says as itself."""
+        match said:
+            case ["beat", int(since), int(number), None | dict() as latest, bool(is_sound), int(answered), dict(facts)]:
+                node.beaten_at, node.has_left = trio.current_time(), False
+                if float(facts.get("age", math.inf)) < self._age:
+                    node.heard.heard_from_the_first()
+                node.origin = str(facts.get("origin", ""))
+                node.connections = int(facts.get("connections", 0))
+                self._check(node, Beat(since, number, latest, is_sound))
+                self._certainty.note(node, answered)
+            case ["ask", int(since), int(number)]:
+                self._say(self._direct(node.name), self._said.since(since), number)
+            case ["left"]:
+                node.has_left = True
+            case [*_]:
+                self._asking.heed(node.name, said, tasks)
+            case _:
+                raise Unreadable(f"no word of a node: {said!r:.100}")
+
+    def _check(self, node: Node, beat: Beat) -> None:
+        """See whether all was heard that a node has said."""
+        if node.heard.misses(beat):
+            self._ask(node)
+            return
+        missing = node.heard.check(beat, self._interest.channels)
+        node.in_doubt_since = None
+        for channel in [EVERYBODY] if missing is None else missing:
+            self._tell_hole(channel)

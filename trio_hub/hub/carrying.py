@@ -1,0 +1,70 @@
+"""How a hub's events get to other nodes: not at all, fast, or reliably. What carries them is handed in from above."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from trio_hub.hub.editors import Edit
+from trio_hub.hub.inbox import Publication
+from trio_hub.session import Session
+from trio_hub.targets import Target
+from trio_hub.wire.codecs import Codec
+
+__all__ = ["Carrier", "Carry"]
+
+
+class Carry(enum.Enum):
+    """How an event gets to those of its recipients who are at other nodes. Alone, a node has nobody to carry to."""
+
+    HERE = "here"
+    """It does not: it is for this node's connections."""
+    FAST = "fast"
+    """At most once. Where one is lost between nodes, that is noticed within a second, and those whom it may have been
+    for are told of a gap. While the backplane is away it is not carried, and that is counted."""
+    RELIABLY = "reliably"
+    """Once, as long as the backplane keeps it, also where this node or another one loses the backplane for a while."""
+
+
+class Carrier(Protocol):
+    """What carries events to other nodes."""
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are other nodes at the moment."""
+        ...
+
+    def carry(self, publication: Publication, edits: Sequence[Edit]) -> None:
+        """Have an event on its way. Never waits: where that cannot be done it is counted. Raises `Misuse` for edits
+        that cannot be said elsewhere.
+        """
+        ...
+
+    async def carry_reliably(self, publication: Publication, edits: Sequence[Edit]) -> None:
+        """Wait until the backplane has an event; as long as it takes. If cancelled, it may have it, or not."""
+        ...
+
+    def tell(self, change: str, of: Target) -> None:
+        """Have all other nodes make a change of those whom a target selects there, too; reliably. Never waits."""
+        ...
+
+    def heed(self, change: str, make: Callable[[Target], object]) -> None:
+        """Have `make` called when another node tells of such a change."""
+        ...
+
+    async def wait_listening(self, topic: str) -> None:
+        """Wait until what other nodes say in this topic, which somebody here hears by now, comes here; for a bounded
+        time. No checkpoint where it does already.
+        """
+        ...
+
+    def expecting(
+        self, session: Session, topics: Iterable[str], codec: Codec, resume: str | None
+    ) -> AbstractAsyncContextManager[None]:
+        """Have what other nodes say to a user, and in topics, come here within the block, for whoever is about to be
+        let in; and the connection of the id that they `resume`, where another node has it. Waits for that for a bounded
+        time. A connection that came and has no link at the end of the block is gone.
+        """
+        ...
