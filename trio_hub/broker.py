@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trio_hub import (
+    Backplane,
     BusyOptions,
+    ClusterOptions,
     HubOptions,
     PresenceOptions,
     Server,
@@ -27,13 +29,17 @@ def topic_broker(
     key: str | None = None,
     origins: Sequence[str] = (),
     metrics: bool = False,
+    backplane: Backplane | None = None,
+    node: str | None = None,
+    cluster: ClusterOptions | None = None,
     options: HubOptions | None = None,
 ) -> Server:
     """Return a server that lets in those whose token is known, each token with its user id; None lets in everybody.
 
     `key` opens ``POST /publish`` to back ends on other machines, and, where there are tokens, ``POST /tickets`` for
     their pages; `origins` are the pages, beside the server's own, from which browsers may connect. `metrics` says
-    whether ``GET /metrics`` answers.
+    whether ``GET /metrics`` answers. With a `backplane` it is one node of several, called `node`; `cluster` are its
+    options.
     """
     return Server(
         authenticate=None if tokens is None else known_tokens(tokens),
@@ -45,5 +51,8 @@ def topic_broker(
         presence=PresenceOptions(),
         typing=TypingOptions(),
         busy=BusyOptions(),
+        backplane=backplane,
+        node=node,
+        cluster=cluster,
         options=options,
     )

@@ -18,8 +18,9 @@ import click
 import msgspec
 import trio
 
-from trio_hub import HubError, HubOptions, OutboxOptions, Server, open_unix_listener
+from trio_hub import ClusterOptions, HubError, HubOptions, OutboxOptions, RedisBackplane, Server, open_unix_listener
 from trio_hub.broker import topic_broker
+from trio_hub.cli.workers import run_workers
 from trio_hub.link.tasks import open_tasks
 
 __all__ = ["serve"]
@@ -43,6 +44,11 @@ thrown away young, in cycles or not, goes as it always does."""
 @click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate chain (PEM).")
 @click.option("--cert-key", type=click.Path(exists=True, dir_okay=False), help="Its key, where it is not in there.")
 @click.option("--metrics", is_flag=True, help="Answer GET /metrics, for Prometheus; with --key to whoever has it.")
+@click.option("--backplane", metavar="URL", help="Redis, as redis://host:6379/0: be one node of several.")
+@click.option("--node", help="The name of this node [default: made up].")
+@click.option("--cluster-key", envvar="TRIO_HUB_CLUSTER_KEY", help="What nodes sign with [env: TRIO_HUB_CLUSTER_KEY].")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes on this port; takes --backplane.")
+@click.option("--shared", is_flag=True, hidden=True, help="Listen where others may, too.")
 @click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning", "error"]))
 def serve(
     host: str,
@@ -55,12 +61,20 @@ def serve(
     cert: str | None,
     cert_key: str | None,
     metrics: bool,
+    backplane: str | None,
+    node: str | None,
+    cluster_key: str | None,
+    workers: int | None,
+    shared: bool,
     log_level: str,
 ) -> None:
     """Serve topics to everybody who knows a token, or, without --tokens, to everybody on this machine.
 
     Prints one line with the address once it listens. Ctrl-C and SIGTERM say goodbye to everybody and end it; a
     second one ends it at once.
+
+    With --workers so many processes serve the port; one that ends is started again, and SIGHUP replaces them all, one
+    after the other, with nothing lost.
     """
     gc.set_threshold(*_COLLECT_SELDOM)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -73,6 +87,12 @@ def serve(
             raise click.UsageError(f"--origin is scheme and host, as https://example.org, not {origin}")
     if cert_key is not None and cert is None:
         raise click.UsageError("--cert-key is of use with --cert only")
+    if workers is not None and not shared:
+        if backplane is None:
+            raise click.UsageError("--workers takes --backplane: several processes know of each other by Redis alone")
+        if unix is not None:
+            raise click.UsageError("--workers share a port; a Unix socket takes one process")
+        raise SystemExit(trio.run(run_workers, workers, host, port, node))
     known = _read_tokens(tokens)
     context = None
     if cert is not None:
@@ -82,8 +102,17 @@ def serve(
         except (OSError, ssl.SSLError) as error:
             raise click.UsageError(f"cannot use the certificate: {error}") from error
     try:
-        server = topic_broker(known, key=key, origins=origins, metrics=metrics, options=options)
-        trio.run(_serve, server, host, port, unix, context)
+        server = topic_broker(
+            known,
+            key=key,
+            origins=origins,
+            metrics=metrics,
+            backplane=None if backplane is None else RedisBackplane(backplane),
+            node=node,
+            cluster=ClusterOptions(key=None if cluster_key is None else cluster_key.encode()),
+            options=options,
+        )
+        trio.run(_serve, server, host, port, unix, context, shared)
     except HubError as error:
         raise click.ClickException(str(error)) from error
 
@@ -94,23 +123,41 @@ def _outbox_for(window: float) -> OutboxOptions:
     return attrs.evolve(usual, age=max(usual.age, 2 * window))
 
 
-async def _serve(server: Server, host: str, port: int, unix: str | None, context: ssl.SSLContext | None) -> None:
+async def _serve(
+    server: Server, host: str, port: int, unix: str | None, context: ssl.SSLContext | None, shared: bool
+) -> None:
     """Serve until a signal comes; then say goodbye, until another one comes."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_tasks() as tasks:
             if unix is None:
-                listeners = await tasks.start(partial(server.serve, host, port, ssl_context=context))
+                listeners = await tasks.start(partial(server.serve, host, port, ssl_context=context, shared=shared))
                 click.echo(f"listening on {_url(listeners[0], context)}")
             else:
                 await tasks.start(partial(server.serve, listeners=[await open_unix_listener(unix)]))
                 click.echo(f"listening on {unix}")
             sys.stdout.flush()
-            await anext(signals)
+            await _wait_to_leave(signals, with_parent=shared)
             tasks.start_soon(_cancel_at_signal, signals, tasks)
             await server.drain()
             tasks.cancel_scope.cancel()
     if unix is not None:
         os.unlink(unix)
+
+
+async def _wait_to_leave(signals: AsyncIterator[int], *, with_parent: bool) -> None:
+    """Wait for a signal, or, where our input is a pipe of the process that started us, for the end of that."""
+    async with open_tasks() as tasks:
+        if with_parent:
+            tasks.start_soon(_end_with_parent, tasks.cancel_scope)
+        await anext(signals)
+        tasks.cancel_scope.cancel()
+
+
+async def _end_with_parent(scope: trio.CancelScope) -> None:
+    async with trio.lowlevel.FdStream(os.dup(0)) as stream:
+        async for _ in stream:
+            pass
+    scope.cancel()
 
 
 async def _cancel_at_signal(signals: AsyncIterator[int], tasks: trio.Nursery) -> None:
