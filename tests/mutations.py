@@ -160,7 +160,7 @@ MUTATIONS = (
     ),
     mutation(
         "plugins are not told of a takeover",
-        ('            self._tell("taken_over")\n', ""),
+        ('        self._tell("taken_over")\n', ""),
         of="peer/connection.py",
     ),
     mutation(

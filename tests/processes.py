@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections import deque
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 
-__all__ = ["PATIENCE", "TRIO_HUB", "Program", "program", "run", "serve"]
+__all__ = ["PATIENCE", "TRIO_HUB", "Program", "children_of", "program", "run", "serve"]
 
 PATIENCE = 60.0  # s, that a test has with a program; it cannot be a fixture's, which would not cancel the test
 TRIO_HUB = (sys.executable, "-m", "trio_hub")
@@ -49,6 +50,11 @@ class Program:
         """Send it a signal and return its exit status."""
         self.process.send_signal(number)
         return await self.process.wait()
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that this one has started, by whichever of its threads; of Linux alone."""
+    return [int(child) for task in Path(f"/proc/{pid}/task").glob("*/children") for child in task.read_text().split()]
 
 
 @asynccontextmanager

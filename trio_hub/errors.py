@@ -131,8 +131,9 @@ class Gap(HubError):
     """Events for this connection were lost, and no resume can bring them back: fetch the state anew.
 
     `reason` is one of ``expired`` (away for longer than the window), ``overflow`` (more was owed than is kept),
-    ``restarted`` (the hub forgot everything), ``unknown`` (it does not know the connection). `last` is the number
-    of the last event that was written to the old connection id, or None where nobody knows.
+    ``restarted`` (the hub forgot everything), ``moved`` (to another node, from where it cannot be fetched), ``unknown``
+    (it does not know the connection). `last` is the number of the last event that was written to the old connection id,
+    or None where nobody knows.
     """
 
     def __init__(self, reason: str, last: int | None) -> None:

@@ -26,13 +26,13 @@ from typing import Any
 import attrs
 import trio
 
+from tests.processes import children_of
 from tests.redis_servers import RedisServer
 from trio_hub import Client, Gap, OutcomeUnknown, RequestFailed, open_client
 from trio_hub.link.dialing import Address, connect
 from trio_hub.link.tasks import open_tasks
 
 TOPIC = "town"
-NOTICED_WITHIN = 15.0  # s: a gap is told so long after what it is about, where nothing is away any more
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +50,8 @@ class Plan:
     freeze_every: float = 0.0
     redis_away_at: float = 60.0
     redis_away_for: float = 60.0
+    noticed_within: float = 15.0
+    """A gap is told so long after what it is about, where nothing is away any more; machines may be slow."""
     seed: int = 1
 
 
@@ -104,11 +106,7 @@ class Nodes:
 
     def workers(self) -> list[int]:
         """The process ids of those that serve."""
-        return [
-            int(child)
-            for process in self._processes
-            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        ]
+        return [child for process in self._processes for child in children_of(process.pid)]
 
 
 class Run:
@@ -202,8 +200,10 @@ class Run:
         if workers:
             pid = self.random.choice(workers)
             _send(pid, signal.SIGSTOP)
-            await trio.sleep(self.random.uniform(0.5, 6))
-            _send(pid, signal.SIGCONT)
+            try:
+                await trio.sleep(self.random.uniform(0.5, 6))
+            finally:
+                _send(pid, signal.SIGCONT)
             self.counts["workers frozen"] += 1
 
     async def take_redis_away(self, redis: RedisServer) -> None:
@@ -241,7 +241,7 @@ class Run:
                         trouble.cancel_scope.cancel()
                     await trio.sleep(5)
                     publishing.cancel_scope.cancel()
-                await trio.sleep(NOTICED_WITHIN)
+                await trio.sleep(plan.noticed_within)
                 listening.cancel_scope.cancel()
 
     def missing(self) -> list[tuple[int, tuple[int, int]]]:
@@ -256,7 +256,7 @@ class Run:
     def _is_told(self, heard: Heard, at: float) -> bool:
         """Whether a client was told of a gap in time: or, where it was away until then, before anything else."""
         begun, ended = self.away
-        until = max(at, ended if begun - 3 <= at <= ended else 0) + NOTICED_WITHIN
+        until = max(at, ended if begun - 3 <= at <= ended else 0) + self.plan.noticed_within
         gap = next((gap for gap in heard.gaps if gap >= at - 1), None)
         return gap is not None and (gap <= until or bisect(heard.times, gap) == bisect(heard.times, until))
 

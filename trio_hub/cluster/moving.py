@@ -196,13 +196,13 @@ class Moving:
 
     async def _give(self, connection: Connection, node: str) -> Any:
         """Return its luggage, and have it gone; None where it has gone elsewhere meanwhile, has come back here, or was
-        told of a gap.
+        told of a gap, or may have to be.
         """
         id = connection.id
         await connection.leave(self._options.leave_within)
         await self._certainty.wait()
         await self._hub.wait_offered()
-        if connection.has_ended or connection.attached or connection.id != id:
+        if connection.has_ended or connection.attached or connection.id != id or self._nodes.is_any_in_doubt:
             return None
         luggage = _packed(connection.packed())
         self._gone_to[connection.id] = node

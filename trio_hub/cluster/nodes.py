@@ -65,6 +65,11 @@ class Nodes:
                 node.heard.doubt()
                 node.in_doubt_since = trio.current_time()
 
+    @property
+    def is_any_in_doubt(self) -> bool:
+        """Whether something may be missing that nobody has told yet."""
+        return any(node.in_doubt_since is not None and not node.has_left for node in self._by_name.values())
+
     def note_gone(self) -> bool:
         """Note who is gone; return whether anybody is who was in doubt: nobody can tell any more what is missing."""
         now, is_any_in_doubt = trio.current_time(), False

@@ -235,11 +235,7 @@ class Connection:
         self._links += 1
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)
         if previous is not None:
-            previous.writer.draw_from(None)
-            previous.end(_TAKEN_OVER)
-            if previous is not self._reading and self._tasks is not None:
-                self._tasks.start_soon(previous.close)
-            self._tell("taken_over")
+            self._see_off(previous)
         if self._links > 1:
             self._tell("resumed")
         if resumed and self.codec.acknowledges:
@@ -248,6 +244,14 @@ class Connection:
         link.writer.draw_from(self._draw)
         link.writer.flush()
         self._change.set()
+
+    def _see_off(self, link: Link) -> None:
+        """End a link in whose place there is another one, here or elsewhere."""
+        link.writer.draw_from(None)
+        link.end(_TAKEN_OVER)
+        if link is not self._reading and self._tasks is not None:
+            self._tasks.start_soon(link.close)
+        self._tell("taken_over")
 
     def _attach(self, link: Link | None) -> None:
         """Note the link it has from now on, and what `broadcast` needs to know of that."""
@@ -289,11 +293,7 @@ class Connection:
         link = self.link
         if link is not None:
             self._attach(None)
-            link.writer.draw_from(None)
-            link.end(_TAKEN_OVER)
-            if link is not self._reading and self._tasks is not None:
-                self._tasks.start_soon(link.close)
-            self._tell("taken_over")
+            self._see_off(link)
 
     async def leave(self, patience: float) -> None:
         """Lose the link, and have what was asked come to an end, as `Requests.leave` says."""

@@ -78,6 +78,7 @@ class Body:
     def __init__(
         self, event: Event, *, delivery: Delivery = MUST, expires_at: float = math.inf, reply_to: int | None = None
     ) -> None:
+        self._tally: Tally | None = None  # also of what cannot be encoded
         members = [b'{"event":', encode(event.name), b',"data":', encode(event.data)]
         if event.broadcast is not None:
             members += [b',"broadcast":', encode(event.broadcast)]
@@ -89,11 +90,11 @@ class Body:
     def of_json(cls, json: bytes, *, delivery: Delivery, expires_at: float) -> Body:
         """Return the event whose `open_json` this is."""
         body = cls.__new__(cls)
+        body._tally = None
         body._hold(json, delivery, expires_at)
         return body
 
     def _hold(self, json: bytes, delivery: Delivery, expires_at: float) -> None:
-        self._tally: Tally | None = None
         self._json = json
         self._compat: dict[int, bytes] = {}
         self._last_number = -1
