@@ -65,6 +65,16 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Two nodes of two workers, 500 clients and a real Redis, for three minutes in which all of them are lost.
+
+    Arguments are those of the program: ``nox -s chaos -- --clients 50 --lasts 30``. Takes redis-server.
+    """
+    session.install("-e", ".[test]")
+    session.run("python", "-m", "tests.cluster.chaos", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     session.install("-e", ".[docs]")
