@@ -29,6 +29,7 @@ from trio_hub import (
     topic,
     volatile,
 )
+from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.hub.statistics import OTHER, Counts, Durations
 from trio_hub.metrics import Metrics
 from trio_hub.testing import World, open_world
@@ -303,8 +304,8 @@ async def test_health_tells_nobody_what_events_are_called(autojump_clock):
 
 
 async def test_the_names_that_are_exported_are_those_that_are_documented(autojump_clock):
-    async with open_world(metrics=True) as world:
-        text = Metrics(world.server.hub.statistics).scrape()[1].decode()
+    async with open_world(metrics=True, backplane=MemoryBackplane()) as world:
+        text = Metrics(world.server.hub.statistics, world.server.relay.statistics).scrape()[1].decode()
     exported = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
     assert set(re.findall(r"^``(trio_hub_\w+)(?:\{\w+\})?``$", DOCS, re.MULTILINE)) == set(exported)
     assert {name for name, kind in exported.items() if kind == "counter"} == {

@@ -1,4 +1,4 @@
-"""Metrics: what `Hub.statistics` says, as Prometheus reads it.
+"""Metrics: what `Hub.statistics` says, and `Relay.statistics` where there are other nodes, as Prometheus reads it.
 
 Nothing is counted here. Each time somebody looks, the statistics are read once and spelled out under the names of the
 table below: those of Mattermost's, with a prefix of ours, where it has one for the same thing. Names of counters end in
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import accumulate
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,6 +18,9 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from trio_hub.hub.statistics import Durations, HubStatistics
+
+if TYPE_CHECKING:
+    from trio_hub.cluster.relay import RelayStatistics
 
 __all__ = ["Metrics"]
 
@@ -30,7 +33,7 @@ class _Number:
 
     name: str
     meaning: str
-    read: Callable[[HubStatistics], float | Mapping[str, float]]
+    read: Callable[[Any], float | Mapping[str, float]]
     label: str | None = None
 
 
@@ -71,15 +74,32 @@ _NUMBERS: Final = (
     _Number("trio_hub_editor_failures_total", "Failures of editors", lambda s: s.editor_failures),
     _Number("trio_hub_restarts_total", "Failures of the hub's own loop", lambda s: s.restarts),
 )
+_CARRIED: Final = (  # where there are other nodes
+    _Number("trio_hub_cluster_nodes", "Other nodes that are here now", lambda s: s.nodes),
+    _Number(
+        "trio_hub_cluster_carried_total",
+        "Events that this node had carried to others, or not",
+        lambda s: {"fast": s.carried, "reliably": s.reliably, "not": s.not_carried},
+        "how",
+    ),
+    _Number("trio_hub_cluster_heard_total", "Events of other nodes that were delivered here", lambda s: s.heard),
+    _Number("trio_hub_cluster_twice_total", "Events of other nodes that came again", lambda s: s.twice),
+    _Number("trio_hub_cluster_holes_total", "Holes in what other nodes say, told as gaps", lambda s: s.holes),
+    _Number(
+        "trio_hub_cluster_unreadable_total", "Payloads of other nodes that nobody could read", lambda s: s.unreadable
+    ),
+)
 _FAN_OUT: Final = "trio_hub_fan_out_seconds"
 
 
 class Metrics:
-    """The metrics of one hub, in a registry of their own. `statistics` is the hub's."""
+    """The metrics of one hub, in a registry of their own. `statistics` is the hub's, `carried` its relay's."""
 
-    def __init__(self, statistics: Callable[[], HubStatistics]) -> None:
+    def __init__(
+        self, statistics: Callable[[], HubStatistics], carried: Callable[[], RelayStatistics] | None = None
+    ) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Statistics(statistics))
+        self._registry.register(_Statistics(statistics, carried))
 
     def scrape(self) -> tuple[str, bytes]:
         """Return all of them as they are at this moment, in Prometheus' text format, behind its content type."""
@@ -89,17 +109,22 @@ class Metrics:
 class _Statistics(Collector):
     """Reads the statistics whenever a registry is asked."""
 
-    def __init__(self, read: Callable[[], HubStatistics]) -> None:
+    def __init__(self, read: Callable[[], HubStatistics], carried: Callable[[], RelayStatistics] | None) -> None:
         self._read = read
+        self._carried = carried
 
     def collect(self) -> Iterator[Metric]:
         statistics = self._read()
         for number in _NUMBERS:
             yield _spelled(number, statistics)
+        if self._carried is not None:
+            carried = self._carried()
+            for number in _CARRIED:
+                yield _spelled(number, carried)
         yield _histogram(_FAN_OUT, "Time it took to offer a burst to all it is for", statistics.fan_out)
 
 
-def _spelled(number: _Number, statistics: HubStatistics) -> Metric:
+def _spelled(number: _Number, statistics: HubStatistics | RelayStatistics) -> Metric:
     labels = [] if number.label is None else [number.label]
     family: CounterMetricFamily | GaugeMetricFamily
     if number.name.endswith("_total"):

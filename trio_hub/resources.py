@@ -28,6 +28,7 @@ import trio
 from trio_hub.app.callers import speaks_for_itself
 from trio_hub.app.orders import publications_in, ticket_order_in
 from trio_hub.app.tickets import TicketOffice, TooManyTickets
+from trio_hub.cluster.relay import Relay
 from trio_hub.errors import Misuse
 from trio_hub.hub.hub import Hub
 from trio_hub.link.heads import HTTPFault, RequestHead
@@ -77,6 +78,7 @@ class Resources:
         tickets: TicketOffice | None = None,
         metrics: bool = False,
         trouble: Callable[[], str] = str,
+        relay: Relay | None = None,
     ) -> None:
         self._hub = hub
         self._trouble = trouble
@@ -90,7 +92,7 @@ class Resources:
             self._tickets = tickets
             self._by_path["/tickets"] = Resource(("POST",), self._check_may_issue, self._issue)
         if metrics:
-            self._scrape = _scrape_of(hub)
+            self._scrape = _scrape_of(hub, relay)
             self._by_path["/metrics"] = Resource(("GET", "HEAD"), self._check_may_scrape, self._metrics)
 
     def find(self, head: RequestHead, peer: str | None) -> Resource:
@@ -175,13 +177,13 @@ def _check_key(head: RequestHead, key: str) -> None:
         raise HTTPFault(401, "The key is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
 
-def _scrape_of(hub: Hub) -> Callable[[], tuple[str, bytes]]:
+def _scrape_of(hub: Hub, relay: Relay | None) -> Callable[[], tuple[str, bytes]]:
     """Return what reads the metrics of a hub; it raises `HTTPFault` where nothing is installed that could."""
     try:
         from trio_hub.metrics import Metrics
     except ModuleNotFoundError:
         return _no_metrics
-    return Metrics(hub.statistics).scrape
+    return Metrics(hub.statistics, None if relay is None else relay.statistics).scrape
 
 
 def _no_metrics() -> tuple[str, bytes]:

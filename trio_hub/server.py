@@ -161,7 +161,13 @@ class Server:
             guests_only=self._guests_only,
         )
         resources = Resources(
-            self.hub, key, self.options.opening.deadline, tickets=tickets, metrics=metrics, trouble=self._trouble
+            self.hub,
+            key,
+            self.options.opening.deadline,
+            tickets=tickets,
+            metrics=metrics,
+            trouble=self._trouble,
+            relay=self.relay,
         )
         self._side_door = SideDoor(resources, self.options.opening)
         self._listeners: list[trio.abc.Listener[trio.abc.Stream]] = []

@@ -168,3 +168,16 @@ async def test_a_volatile_event_is_volatile_elsewhere(autojump_clock):
     async with open_nodes("a", "b") as (_, (a, b)), b.open_client(token="bob") as bob:
         await a.server.publish(Event("typing"), to=everyone(), delivery=volatile())
         assert (await anext(bob)).name == "typing"
+
+
+async def test_what_crosses_is_counted_for_prometheus(autojump_clock):
+    async with open_nodes("a", "b", metrics=True) as (_, (a, b)), b.open_client(token="bob") as bob:
+        await a.server.publish(Event("news"), to=everyone())
+        await anext(bob)
+        async with b.open_scripted_client() as client:
+            await client.say_raw(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+            answer = b""
+            while data := await client.stream.receive_some(65536):
+                answer += data
+        assert b"\ntrio_hub_cluster_heard_total 1.0\n" in answer
+        assert b"\ntrio_hub_cluster_nodes 1.0\n" in answer
