@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,8 @@ from trio_hub.wire.codecs import V1_CBOR, V1_JSON
 __all__ = ["Client", "open_client"]
 
 log = logging.getLogger("trio_hub.client")
+
+_SUBSCRIBED_WITHIN = 30.0  # s, for which a gap is held: where a hub does not answer, the rest is still heard
 
 Token = str | Callable[[], Awaitable[str]]
 """What is shown at every dial, or how to come by it."""
@@ -259,10 +261,27 @@ class Client:
         if isinstance(status, Connected):
             self._greeted.set()
             if not status.resumed:
-                for topic in self._topics:  # asked here and now, before anything the program may ask
-                    question = self._conversation.ask("subscribe", {"topic": topic}, None)
-                    self._tasks.start_soon(self._see_to_subscription, topic, question)
+                self._subscribe_again()
         self._on_status(status)
+
+    def _subscribe_again(self) -> None:
+        """Ask for all subscriptions anew, here and now: before anything that the program may ask, and have it told of
+        the gap when they are in effect.
+        """
+        ask = self._conversation.ask
+        asked = {topic: ask("subscribe", {"topic": topic}, None) for topic in self._topics}
+        holding = ExitStack()
+        if asked:
+            holding.enter_context(self._conversation.mailbox.holding_gaps())
+            self._tasks.start_soon(self._wait_subscribed, list(asked.values()), holding)
+        for topic, question in asked.items():
+            self._tasks.start_soon(self._see_to_subscription, topic, question)
+
+    async def _wait_subscribed(self, questions: list[Question], holding: ExitStack) -> None:
+        """Hold gaps until these have an answer, for a bounded time."""
+        with holding, trio.move_on_after(_SUBSCRIBED_WITHIN):
+            for question in questions:
+                await question.wait_answered()
 
     async def _see_to_subscription(self, topic: str, question: Question) -> None:
         """Wait for a subscription made anew after the hub has forgotten us; the right to it may be gone by now."""

@@ -3,11 +3,16 @@
 An event counts as handled when the next one is asked for: the program that took it had its chance. So an event that
 was taken and not handled, because the program died, is not acknowledged, and comes again after a resume from
 `position`. Gaps stand in the same queue as the events, exactly where they are.
+
+A program that is told of a gap fetches the state anew, and must miss nothing after that. So a gap is held while a client
+subscribes to its topics again; unless as much has come behind it as may wait, since nothing more is read then.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import trio
@@ -51,6 +56,7 @@ class Mailbox:
         self._taken_count = 0
         self._taken_size = 0
         self._end: Exception | None = None
+        self._holds = 0
         self._news = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self.position = position
@@ -84,6 +90,16 @@ class Mailbox:
         self._news.unpark_all()
         self._room.unpark_all()
 
+    @contextmanager
+    def holding_gaps(self) -> Iterator[None]:
+        """Tell of no gap within the block, nor of what is behind it."""
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._news.unpark_all()
+
     async def wait_for_room(self) -> None:
         """Wait until there are fewer entries than the limit."""
         while len(self._entries) >= self._limit and self._end is None:
@@ -108,10 +124,15 @@ class Mailbox:
     async def _wait_for_entries(self) -> None:
         self.settle()
         await trio.lowlevel.checkpoint()
-        while not self._entries:
-            if self._end is not None:
+        while not self._entries or self._is_held:
+            if self._end is not None and not self._entries:
                 raise again(self._end)
             await self._news.park()
+
+    @property
+    def _is_held(self) -> bool:
+        may_hold = self._holds > 0 and self._end is None and len(self._entries) < self._limit
+        return may_hold and isinstance(self._entries[0].content, Gap)
 
     def _take_one(self) -> Event:
         entry = self._entries.popleft()

@@ -49,6 +49,10 @@ class Question:
             raise again(self._failure)
         return self._outcome
 
+    async def wait_answered(self) -> None:
+        """Wait until `reply` would return, or raise, at once. If cancelled, nothing is."""
+        await self._answered.wait()
+
     @property
     def is_answered(self) -> bool:
         """Whether `reply` returns, or raises, at once."""
