@@ -2,6 +2,7 @@
 
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -11,7 +12,9 @@ from trio_hub.app.router import Router
 from trio_hub.errors import Gap, RequestFailed
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
+from trio_hub.peer.luggage import Luggage
 from trio_hub.targets import topic, user
+from trio_hub.wire.bodies import Body
 
 
 async def test_who_comes_back_elsewhere_misses_nothing(autojump_clock):
@@ -158,3 +161,19 @@ async def test_who_does_not_come_back_in_time_is_told_of_a_gap(autojump_clock):
             road.mend()
             with pytest.raises(Gap, match="restarted"):
                 await anext(ann)
+
+
+def test_what_was_acknowledged_where_it_came_from_is_known():
+    """It is in the luggage no more, and may be heard late where the connection goes on."""
+
+    def body(*mark: Any) -> Body:
+        made = Body(Event("news"))
+        made.mark = mark or None
+        return made
+
+    luggage = Luggage(5, [body("a", 7)], [body("b", 9), body("a", -3), body()], [], heard={"a": 5, "b": 8})
+    assert all(luggage.knows(body("a", number)) for number in (1, 5, 7, -3))
+    assert luggage.knows(body("b", 9))
+    assert not any(luggage.knows(body("a", number)) for number in (6, 8, -2))
+    assert not luggage.knows(body("c", 1))
+    assert not luggage.knows(body())

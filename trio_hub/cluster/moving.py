@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -51,7 +51,7 @@ _REMEMBERED: Final = 100_000
 
 class Moving:
     """Fetches connections from other nodes, and gives them. `certainty` is waited for before one goes: what is missing
-    is told of here, where that is known.
+    is told of here, where that is known. `heard` says how far each node was heard, this one included.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class Moving:
         interest: Interest,
         asking: Asking,
         certainty: Certainty,
+        heard: Callable[[], dict[str, int]],
         options: ClusterOptions,
     ) -> None:
+        self._heard = heard
         self._certainty = certainty
         self._hub = hub
         self._nodes = nodes
@@ -201,10 +203,11 @@ class Moving:
         id = connection.id
         await connection.leave(self._options.leave_within)
         await self._certainty.wait()
+        heard = self._heard()
         await self._hub.wait_offered()
         if connection.has_ended or connection.attached or connection.id != id or self._nodes.is_any_in_doubt:
             return None
-        luggage = _packed(connection.packed())
+        luggage = _packed(connection.packed(heard))
         self._gone_to[connection.id] = node
         while len(self._gone_to) > _REMEMBERED:
             self._gone_to.popitem(last=False)
@@ -227,6 +230,7 @@ def _packed(luggage: Luggage) -> list[Any]:
         luggage.highest,
         list(luggage.replies.items()),
         list(luggage.streamed),
+        dict(luggage.heard),
     ]
 
 
@@ -247,7 +251,7 @@ def _packed_body(body: Body) -> list[Any]:
 def _unpacked(data: Any) -> Luggage | None:
     """Return luggage that was packed so; None for what is none."""
     match data:
-        case [int(number), [*kept], [*owed], [*topics], int(highest), [*replies], [*streamed]]:
+        case [int(number), [*kept], [*owed], [*topics], int(highest), [*replies], [*streamed], dict(heard)]:
             return Luggage(
                 number,
                 [_unpacked_body(each) for each in kept],
@@ -256,6 +260,7 @@ def _unpacked(data: Any) -> Luggage | None:
                 highest,
                 dict(replies),
                 streamed,
+                heard,
             )
     return None
 

@@ -58,6 +58,10 @@ class Nodes:
         """Return the node that made connection ids which begin so, if it is here."""
         return next((node for node in self if node.origin == origin), None)
 
+    def heard_up_to(self) -> dict[str, int]:
+        """Return, of each, up to which number all is known."""
+        return {node.name: node.heard.known or 0 for node in self._by_name.values()}
+
     def doubt(self) -> None:
         """Note that what they say may have been lost."""
         for node in self._by_name.values():

@@ -98,7 +98,7 @@ class Relay:
         self._interest = Interest(hub.roster.origin, self.nodes.listens_to)
         self._asking = asking = Asking(self._say_to, self._answer)
         self._certainty = Certainty(self.nodes, self._ask, options.answer_within)
-        self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, options)
+        self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._heard_up_to, options)
         self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()  # what may come twice
         self._changes = Changes(self._send_change)
         self._reliably = self._heard = self._twice = self._holes = self._unreadable = 0
@@ -159,7 +159,7 @@ class Relay:
         """Wait until the backplane has an event for all other nodes. See `Carrier`."""
         await self._departures.wait_left()  # what was carried fast before it is heard before it
         number = self._said.next_number()
-        publication.body.mark = self.node, number
+        publication.body.mark = self.node, -number
         envelope = Envelope(number, 0, True, self._carried(publication, edits))
         await self._send_reliably(Outbound(_RELIABLY, self._sealing.sealed_envelopes([envelope]), reliable=True))
         self._reliably += 1
@@ -278,7 +278,7 @@ class Relay:
         self._heard += 1
         expires_at = trio.current_time() + carried.lifetime
         body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)
-        body.mark = node.name, envelope.number
+        body.mark = node.name, -envelope.number if item.reliable else envelope.number
         try:
             await self._hub.publish_carried(body, carried.name, to=carried.target, edits=carried.edits)
         except Misuse as error:
@@ -306,6 +306,9 @@ class Relay:
             if not self.health().is_deaf and self.nodes.note_gone():
                 self._tell_hole(EVERYBODY)
             await trio.sleep(_BEAT)
+
+    def _heard_up_to(self) -> dict[str, int]:
+        return {**self.nodes.heard_up_to(), self.node: self._said.number}
 
     @property
     def _age(self) -> float:

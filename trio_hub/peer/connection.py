@@ -14,7 +14,7 @@ and attaches the other, so no event can fall between them. The newest link alway
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -301,19 +301,19 @@ class Connection:
         self._lose_drawn()
         await self._hearing.leave(patience)
 
-    def packed(self) -> Luggage:
-        """Return what it takes along; it must have left, and end at once."""
+    def packed(self, heard: Mapping[str, int]) -> Luggage:
+        """Return what it takes along, and how far nodes were heard; it must have left, and end at once."""
         next_number, kept, owed = self.outbox.packed()
         highest, replies, streamed = self._hearing.requests.packed()
-        return Luggage(next_number, kept, owed, [*self.topics, *self.topics_beside], highest, replies, streamed)
+        topics = [*self.topics, *self.topics_beside]
+        return Luggage(next_number, kept, owed, topics, highest, replies, streamed, heard)
 
     def unpack(self, luggage: Luggage) -> None:
         """Go on with what it has brought along, behind which stands what it has been owed here meanwhile, but for what
         the other node has heard as well.
         """
-        known = {body.mark for body in (*luggage.kept, *luggage.owed)}
         _, _, owed_here = self.outbox.packed()
-        news = [body for body in owed_here[1:] if body.mark is None or body.mark not in known]
+        news = [body for body in owed_here[1:] if not luggage.knows(body)]
         self.outbox.unpack(luggage.next_number, luggage.kept, [*luggage.owed, *news])
         self._hearing.requests.unpack(luggage.highest, luggage.replies, luggage.streamed)
         self.gap = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 import attrs
 
@@ -11,12 +12,14 @@ from trio_hub.wire.bodies import Body
 __all__ = ["Luggage"]
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)
 class Luggage:
     """All that is held for one connection id.
 
     `kept` have the numbers below `next_number`, `owed` none yet. `highest` is the highest request, `replies` are those
     that may be asked for again, by the numbers of their requests, `streamed` the requests whose replies were streamed.
+    `heard` says how far each node was heard: what it said up to there is in the log, or was acknowledged, or is told of
+    as missing.
     """
 
     next_number: int
@@ -26,3 +29,17 @@ class Luggage:
     highest: int = 0
     replies: Mapping[int, str | bytes] = attrs.field(factory=dict)
     streamed: Sequence[int] = ()
+    heard: Mapping[str, int] = attrs.field(factory=dict)
+
+    def knows(self, body: Body) -> bool:
+        """Whether this event was owed where the luggage was packed. One that was carried reliably has a negative number
+        in its mark: how far others were heard says nothing of it.
+        """
+        if body.mark is None:
+            return False
+        node, number = body.mark
+        return 0 < number <= self.heard.get(node, 0) or body.mark in self._marks
+
+    @cached_property
+    def _marks(self) -> set[tuple[str, int] | None]:
+        return {body.mark for body in (*self.kept, *self.owed)}

@@ -4,8 +4,8 @@ An event counts as handled when the next one is asked for: the program that took
 was taken and not handled, because the program died, is not acknowledged, and comes again after a resume from
 `position`. Gaps stand in the same queue as the events, exactly where they are.
 
-A program that is told of a gap fetches the state anew, and must miss nothing after that. So a gap is held while a client
-subscribes to its topics again; unless as much has come behind it as may wait, since nothing more is read then.
+A program that is told of a gap fetches the state anew, and must miss nothing after that. So a gap is held while a
+client subscribes to its topics again; unless as much has come behind it as may wait, since nothing more is read then.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ class Body:
 
     `size` is what it counts for in every bound. `delivery` says what may become of it while it is owed; from the time
     `expires_at` on it is of no use. `reply_to` is the request that it answers, where it is a part of a streamed reply.
-    `mark` tells it from all other events of a cluster, where it is one that crosses.
-    Raises `Misuse` when the event cannot be encoded.
+    `mark` tells it from all other events of a cluster, where it is one that crosses: by the node that said it, and a
+    number. Raises `Misuse` when the event cannot be encoded.
     """
 
     compat_end: ClassVar[bytes] = b"}"
