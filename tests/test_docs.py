@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["security.rst", "promises.rst", "conformance.rst", "performance.rst"]
+PAGES = ["security.rst", "promises.rst", "conformance.rst", "performance.rst", "running.rst"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from websockets.sync.client import connect
 
 from tests.processes import program, run
 from trio_hub import RequestFailed, open_client, open_link
+from trio_hub.cli.serve import serve
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
@@ -179,3 +182,16 @@ async def test_the_console_less_command_says_what_is_missing(tmp_path):
     ended = await run("/usr/bin/env", f"PYTHONPATH={tmp_path}:{ROOT}", sys.executable, "-m", "trio_hub", "serve")
     assert ended.returncode == 1
     assert b"extra `cli`" in ended.stderr
+
+
+def test_the_unit_runs_what_there_is(tmp_path):
+    unit = (EXAMPLES / "systemd" / "trio-hub.service").read_text()
+    (command,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    known = {name for option in serve.params for name in option.opts}
+    assert set(re.findall(r"--[\w-]+", command)) <= known
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    path = tmp_path / "trio-hub.service"
+    path.write_text(re.sub(r"=/\S+/(trio-hub|curl)", f"={sys.executable}", unit))
+    checked = subprocess.run(["systemd-analyze", "verify", str(path)], capture_output=True, text=True)
+    assert (checked.returncode, checked.stderr) == (0, "")
