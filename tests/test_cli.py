@@ -234,3 +234,15 @@ async def test_on_a_unix_socket(tmp_path):
             assert (await client.receive()).data == {"n": 1}
         assert await server.end() == 0
     assert not path.exists()
+
+
+async def test_the_socket_of_a_successor_stays(tmp_path):
+    """One leaves while the next has its place already."""
+    path = tmp_path / "hub.sock"
+    async with serve("--unix", str(path)) as (first, _):
+        path.unlink()
+        async with serve("--unix", str(path)) as (second, _):
+            assert await first.end() == 0
+            assert path.exists()
+            assert await second.end() == 0
+    assert not path.exists()

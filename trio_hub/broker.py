@@ -28,6 +28,7 @@ def topic_broker(
     *,
     key: str | None = None,
     origins: Sequence[str] = (),
+    proxies: Sequence[str] = (),
     metrics: bool = False,
     backplane: Backplane | None = None,
     node: str | None = None,
@@ -37,7 +38,8 @@ def topic_broker(
     """Return a server that lets in those whose token is known, each token with its user id; None lets in everybody.
 
     `key` opens ``POST /publish`` to back ends on other machines, and, where there are tokens, ``POST /tickets`` for
-    their pages; `origins` are the pages, beside the server's own, from which browsers may connect. `metrics` says
+    their pages; `origins` are the pages, beside the server's own, from which browsers may connect, `proxies` the
+    networks whose ``X-Forwarded-For`` is believed. `metrics` says
     whether ``GET /metrics`` answers. With a `backplane` it is one node of several, called `node`; `cluster` are its
     options.
     """
@@ -47,6 +49,7 @@ def topic_broker(
         may_publish=anybody,
         key=key,
         origins=origins,
+        proxies=proxies,
         metrics=metrics,
         presence=PresenceOptions(),
         typing=TypingOptions(),

@@ -10,6 +10,7 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -41,6 +42,7 @@ thrown away young, in cycles or not, goes as it always does."""
 @click.option("--key", envvar="TRIO_HUB_KEY", help="Key for POST /publish and /tickets [env: TRIO_HUB_KEY].")
 @click.option("--window", type=float, help="Seconds that a connection outlives its link [default: 60].")
 @click.option("--origin", "origins", multiple=True, help="A page that may connect, as https://example.org.")
+@click.option("--proxy", "proxies", multiple=True, help="A network whose X-Forwarded-For is believed; or unix.")
 @click.option("--cert", type=click.Path(exists=True, dir_okay=False), help="TLS certificate chain (PEM).")
 @click.option("--cert-key", type=click.Path(exists=True, dir_okay=False), help="Its key, where it is not in there.")
 @click.option("--metrics", is_flag=True, help="Answer GET /metrics, for Prometheus; with --key to whoever has it.")
@@ -58,6 +60,7 @@ def serve(
     key: str | None,
     window: float | None,
     origins: tuple[str, ...],
+    proxies: tuple[str, ...],
     cert: str | None,
     cert_key: str | None,
     metrics: bool,
@@ -106,6 +109,7 @@ def serve(
             known,
             key=key,
             origins=origins,
+            proxies=proxies,
             metrics=metrics,
             backplane=None if backplane is None else RedisBackplane(backplane),
             node=node,
@@ -134,6 +138,7 @@ async def _serve(
                 click.echo(f"listening on {_url(listeners[0], context)}")
             else:
                 await tasks.start(partial(server.serve, listeners=[await open_unix_listener(unix)]))
+                inode = os.stat(unix).st_ino
                 click.echo(f"listening on {unix}")
             sys.stdout.flush()
             await _wait_to_leave(signals, with_parent=shared)
@@ -141,7 +146,14 @@ async def _serve(
             await server.drain()
             tasks.cancel_scope.cancel()
     if unix is not None:
-        os.unlink(unix)
+        _remove(unix, inode)
+
+
+def _remove(path: str, inode: int) -> None:
+    """Remove our socket, unless somebody else listens there by now."""
+    with suppress(FileNotFoundError):
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
 
 
 async def _wait_to_leave(signals: AsyncIterator[int], *, with_parent: bool) -> None:
