@@ -62,6 +62,8 @@ class Heard:
     """
 
     events: Counter[tuple[int, int]] = attrs.field(factory=Counter)
+    since_gap: set[tuple[int, int]] = attrs.field(factory=set)
+    twice: int = 0
     times: list[float] = attrs.field(factory=list)
     gaps: list[float] = attrs.field(factory=list)
 
@@ -146,10 +148,13 @@ class Run:
                     async for event in client:
                         key = event.data["by"], event.data["n"]
                         heard.events[key] += 1
+                        heard.twice += key in heard.since_gap
+                        heard.since_gap.add(key)
                         heard.times.append(time.time())
                         self.delays.append(time.time() - event.data["at"])
                 except Gap:
                     heard.gaps.append(time.time())
+                    heard.since_gap.clear()
 
     async def publish(self, number: int) -> None:
         async with self._client(f"p{number}") as client:
@@ -274,7 +279,8 @@ class Run:
             "delivered": delivered,
             "told of as a gap instead": expected - delivered - len(missing),
             "missing without a word": len(missing),
-            "delivered twice": sum(count > 1 for heard in self.heard for count in heard.events.values()),
+            "delivered twice": sum(heard.twice for heard in self.heard),
+            "again behind a gap": sum(count > 1 for heard in self.heard for count in heard.events.values()),
             "gaps told": sum(len(heard.gaps) for heard in self.heard),
             "median delay, ms": round(delays[len(delays) // 2] * 1000, 1) if delays else None,
             "p99 delay, ms": round(delays[len(delays) * 99 // 100] * 1000, 1) if delays else None,

@@ -45,13 +45,14 @@ __all__ = ["Moving"]
 log = logging.getLogger("trio_hub.cluster")
 
 _HOPS: Final = 4
+_LOOKS: Final = 10
 _COMING: Final = 0.05  # s, until a node that is fetching it itself is asked again
 _REMEMBERED: Final = 100_000
 
 
 class Moving:
     """Fetches connections from other nodes, and gives them. `certainty` is waited for before one goes: what is missing
-    is told of here, where that is known. `heard` says how far each node was heard, this one included.
+    is told of here, where that is known. `own_number` says how far this node, by its name, has come.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class Moving:
         interest: Interest,
         asking: Asking,
         certainty: Certainty,
-        heard: Callable[[], dict[str, int]],
+        own_number: Callable[[], dict[str, int]],
         options: ClusterOptions,
     ) -> None:
-        self._heard = heard
+        self._own_number = own_number
         self._certainty = certainty
         self._hub = hub
         self._nodes = nodes
@@ -157,7 +158,8 @@ class Moving:
         connection = roster.expect(id, session, codec, topics)
         try:
             await self._interest.wait_listening([channel_of("topic", each) for each in topics])
-            luggage = _unpacked(await self._ask(owner, "give", *who, within=self._options.fetch_within))
+            seen = {**self._nodes.seen(), **self._own_number()}
+            luggage = _unpacked(await self._ask(owner, "give", *who, seen, within=self._options.fetch_within))
         except BaseException:
             roster.dismiss(connection, "unknown")
             raise
@@ -177,12 +179,21 @@ class Moving:
             log.warning("a connection cannot be asked for: %s", error)
             return None
 
+    async def _have_seen(self, seen: dict[str, int]) -> bool:
+        """Whether all was heard that is in `seen`; what a node said last that is gone may still be on its way."""
+        for _ in range(_LOOKS):
+            ours = {**self._nodes.seen(), **self._own_number()}
+            if all(number <= ours.get(node, 0) for node, number in seen.items()):
+                return True
+            await trio.sleep(_COMING)
+        return False
+
     # -- giving
 
     async def answer(self, node: str, what: str, details: list[Any]) -> Any:
         """Answer another node. See `Answer`."""
         match details:
-            case [str(id), str(user), str(codec)] if what in ("find", "give"):
+            case [str(id), str(user), str(codec), *more] if what in ("find", "give"):
                 if id in self._coming:
                     return ["coming"]
                 connection = self._hub.roster.known_by(id)
@@ -191,19 +202,22 @@ class Moving:
                 if (connection.id, connection.user, _spelling(connection.codec)) != (id, user, codec):
                     return None
                 if what == "give":
-                    return await self._give(connection, node)
+                    return await self._give(connection, node, *more)
                 connection.lose_link()
                 return ["here", [*connection.topics, *connection.topics_beside]]
         raise Misuse(f"no question of a node: {what!r}")
 
-    async def _give(self, connection: Connection, node: str) -> Any:
+    async def _give(self, connection: Connection, node: str, seen: dict[str, int]) -> Any:
         """Return its luggage, and have it gone; None where it has gone elsewhere meanwhile, has come back here, or was
-        told of a gap, or may have to be.
+        told of a gap, or may have to be. `seen` is what the other node had heard of each before it laid up what comes:
+        as much must have been heard here.
         """
         id = connection.id
         await connection.leave(self._options.leave_within)
         await self._certainty.wait()
-        heard = self._heard()
+        if not await self._have_seen(seen):
+            return None
+        heard = {**self._nodes.heard_up_to(), **self._own_number()}
         await self._hub.wait_offered()
         if connection.has_ended or connection.attached or connection.id != id or self._nodes.is_any_in_doubt:
             return None

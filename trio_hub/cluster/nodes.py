@@ -62,6 +62,10 @@ class Nodes:
         """Return, of each, up to which number all is known."""
         return {node.name: node.heard.known or 0 for node in self._by_name.values()}
 
+    def seen(self) -> dict[str, int]:
+        """Return, of each, the highest number that was heard, or heard of."""
+        return {node.name: node.heard.highest for node in self._by_name.values()}
+
     def doubt(self) -> None:
         """Note that what they say may have been lost."""
         for node in self._by_name.values():

@@ -91,6 +91,7 @@ class Heard:
         self.known: int | None = None  # until it has said where it is
         self._latest: dict[str, int] = {}  # after that
         self._new: set[str] = set()  # channels that are listened to since; what was said on them before is no loss
+        self.highest = 0  # number that was heard, or heard of
         self._excused: set[str] = set()  # those of them on which something was said before what was heard first
         self._is_sound = True
 
@@ -109,6 +110,7 @@ class Heard:
     def note(self, channel: str, previous: int, number: int) -> tuple[bool, bool]:
         """Note what was heard on a channel; return whether it is new, and whether something before it is missing."""
         latest = self._latest.get(channel, 0)
+        self.highest = max(self.highest, number)
         if number <= max(latest, self.known or 0):
             return False, False
         is_first = self.known is None or channel in self._new
@@ -153,6 +155,7 @@ class Heard:
 
     def _advance(self, number: int) -> None:
         self.known = max(number, self.known or 0)
+        self.highest = max(self.highest, number)
         self._new.clear()
         self._excused.clear()
         self._is_sound = True

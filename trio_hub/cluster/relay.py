@@ -98,7 +98,7 @@ class Relay:
         self._interest = Interest(hub.roster.origin, self.nodes.listens_to)
         self._asking = asking = Asking(self._say_to, self._answer)
         self._certainty = Certainty(self.nodes, self._ask, options.answer_within)
-        self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._heard_up_to, options)
+        self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._own_number, options)
         self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()  # what may come twice
         self._changes = Changes(self._send_change)
         self._reliably = self._heard = self._twice = self._holes = self._unreadable = 0
@@ -307,8 +307,8 @@ class Relay:
                 self._tell_hole(EVERYBODY)
             await trio.sleep(_BEAT)
 
-    def _heard_up_to(self) -> dict[str, int]:
-        return {**self.nodes.heard_up_to(), self.node: self._said.number}
+    def _own_number(self) -> dict[str, int]:
+        return {self.node: self._said.number}
 
     @property
     def _age(self) -> float:
