@@ -11,7 +11,7 @@ import trio
 from trio_hub.dialect import STANDARD, Dialect
 from trio_hub.errors import LinkLost, Misuse
 from trio_hub.link.agreeing import Asking
-from trio_hub.link.dialing import open_link
+from trio_hub.link.dialing import Address, dial, open_link
 from trio_hub.link.dispatching import Dispatcher
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
@@ -184,6 +184,28 @@ async def test_a_message_that_cannot_be_sent_leaves_the_link_sound(dialect):
 
 
 # -- a server waits for its client
+
+
+@pytest.mark.parametrize("dialect", [STANDARD, Dialect.sealed(KEY), Dialect.webson()], ids=["plain", "sealed", "webson"])
+async def test_a_server_that_speaks_and_leaves_need_not_wait(dialect, autojump_clock):
+    """For what came with the proof of the key is heard when it leaves, though it has received nothing."""
+    listener, options = CableListener(), options_for(dialect)
+
+    async def lay_cable(address: Address) -> trio.abc.Stream:
+        return listener.dial()
+
+    async def greet(link: Link) -> None:
+        await link.send("hello")
+
+    async with open_tasks() as tasks:
+        await tasks.start(partial(serve_links, greet, listeners=[listener], options=options))
+        begun = trio.current_time()
+        address = Address.parse("ws://memory/")
+        link = await dial(address, open_stream=lay_cable, options=options, opening=OpeningOptions())
+        async with link.running():
+            assert [message async for message in link] == ["hello"]
+        assert trio.current_time() - begun < 0.5
+        tasks.cancel_scope.cancel()
 
 
 async def test_whoever_does_not_prove_the_key_has_no_link(autojump_clock):

@@ -953,6 +953,13 @@ async def test_a_socket_that_is_full_or_empty_by_surprise_is_waited_for(monkeypa
 # -- frames that nobody else says
 
 
+async def test_a_goodbye_that_nobody_received_is_heard_by_whoever_closes(autojump_clock):
+    async with Link(Cable().near, client=False, unread=spoken(FIN | CLOSE, b"\x03\xe8")).running() as link:
+        pass
+    assert link.closed == CloseReason(1000)
+    assert trio.current_time() == 0
+
+
 async def test_a_long_reason_is_cut_at_a_characters_end(autojump_clock):
     async with link_and_peer() as (link, peer):
         link.end(CloseReason(4000, "ü" * 100))

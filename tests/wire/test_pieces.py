@@ -141,8 +141,45 @@ def test_what_was_held_comes_with_the_next_bytes():
     assert not pieces.hold(spoken(FIN | TEXT, b"first")[:1])
     assert pieces.hold(spoken(FIN | TEXT, b"first")[1:])
     assert pieces.has_more
-    assert pieces.feed(spoken(FIN | TEXT, b"second")) == [Piece(TEXT, "first", True, True)]
-    assert pieces.feed(b"") == [Piece(TEXT, "second", True, True)]
+    assert pieces.feed(spoken(FIN | TEXT, b"second")) == [
+        Piece(TEXT, "first", True, True),
+        Piece(TEXT, "second", True, True),
+    ]
+    assert not pieces.has_more
+    assert not pieces.had_control_frames
+
+
+def test_what_was_held_may_be_a_control_frame():
+    pieces = reader()
+    assert pieces.hold(spoken(FIN | PING, b"?"))
+    assert pieces.feed(spoken(FIN | TEXT, b"second")) == [Ping(b"?"), Piece(TEXT, "second", True, True)]
+    assert pieces.had_control_frames
+    assert pieces.feed(b"") == []
+    assert not pieces.had_control_frames
+
+
+def test_what_was_held_comes_before_the_fault_behind_it():
+    pieces = reader()
+    assert pieces.hold(spoken(FIN | TEXT, b"first"))
+    assert pieces.feed(spoken(FIN | CONT)) == [Piece(TEXT, "first", True, True)]
+    with pytest.raises(PeerFault, match="continuation of nothing"):
+        pieces.feed(b"")
+
+
+def test_what_was_held_with_a_fault_comes_before_it():
+    pieces = reader()
+    assert pieces.hold(spoken(FIN | TEXT, b"first") + spoken(FIN | CONT))
+    assert pieces.feed(b"") == [Piece(TEXT, "first", True, True)]
+    with pytest.raises(PeerFault, match="continuation of nothing"):
+        pieces.feed(b"")
+
+
+def test_what_was_held_and_what_comes_then_inflate_to_no_more_than_is_allowed():
+    pieces = reader(deflated=True)
+    large = spoken(FIN | 0x40 | TEXT, DEFLATER.deflate(bytes(MAX)))
+    assert pieces.hold(large)
+    sizes = [sum(len(piece.data) for piece in pieces.feed(data)) for data in (large, b"", b"")]
+    assert sizes == [MAX, MAX, 0]
 
 
 # -- webson's

@@ -404,6 +404,8 @@ class Link(Watched):
                 await self._unheard.wait()
             if self._frames.fault is not None:
                 await self._transport.end_writing()
+            elif self._unread or self._frames.has_more:  # its goodbye may have come with what nobody has received
+                self._listen_for_goodbye(self._unread)
             while not (self._dead or self._transport.torn or (self._goodbye_heard and not self._client)):
                 data = await self._transport.read(self.options.read_size)
                 if not data:

@@ -162,18 +162,18 @@ class PieceReader:
         When a fault is met, what came before it is returned, `fault` is set, and every later call raises it. After
         a close frame whatever follows is ignored (section 5.5.1).
         """
-        if self._early:
-            self._waiting += data
-            heard, self._early = self._early, []
-            return heard
+        heard, self._early = self._early, []
         if self.fault is not None:
+            if heard:
+                return heard
             raise self.fault
-        self._halted, self._inflated, self.had_control_frames = self._ended, 0, False
+        if not heard:  # or it goes on where `hold` has stopped, and may inflate no more than both together may
+            self._halted, self._inflated = self._ended, 0
+        self.had_control_frames = any(not isinstance(each, Piece) for each in heard)
         self._waiting += data
         if len(self._waiting) < self._wanted:  # or a large frame would be copied with each read of it
-            return []
+            return heard
         self._wanted = 0
-        heard = []
         try:
             at = self._cut(bytes(self._waiting), heard)
         except PeerFault as fault:
@@ -189,10 +189,10 @@ class PieceReader:
     def hold(self, data: bytes) -> bool:
         """Take what came first on a sealed link, and say whether the proof of the key was in it.
 
-        What it means is returned by the next `feed`. Whatever else comes before the proof is a fault, by its header.
+        What it means is returned by the next `feed`, with what comes then. Whatever else comes before the proof is a fault, by its header.
         """
         self._awaits_proof = True
-        self._early += self.feed(data)
+        self._early = self.feed(data)
         return bool(self._early)
 
     def _cut(self, data: bytes, heard: list[Heard]) -> int:
