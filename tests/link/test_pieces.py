@@ -30,7 +30,7 @@ from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Kind
 from trio_hub.options import CompressionOptions, LinkOptions
 from trio_hub.testing import Cable
-from trio_hub.wire.deflate import OFFER
+from trio_hub.wire.deflate import OFFER, OFFER_OF_WEBSON
 from trio_hub.wire.frames import Pong
 
 WEBSON = LinkOptions(dialect=Dialect.webson(streams=4))
@@ -416,6 +416,40 @@ async def test_pieces_that_nobody_reads_are_given_up_when_they_are_too_many(auto
         assert await (await anext(messages)).read() == "and on it goes"
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+async def test_what_one_read_brings_is_no_more_than_a_reader_can_take(compressed, autojump_clock):
+    """Each message is small, and is read before anything else is, though one read has brought very many."""
+    compression = CompressionOptions() if compressed else None
+    options = LinkOptions(dialect=WEBSON.dialect, max_message=10_000, compression=compression)
+    async with streaming(options) as (client, server):
+        client.writer.post(client.framed(["x" * 4_000] * 300))
+        client.writer.flush()
+        messages = server.messages()
+        assert [await (await anext(messages)).read() for _ in range(300)] == ["x" * 4_000] * 300
+
+
+async def test_what_is_given_up_makes_room_for_what_the_same_read_brings(autojump_clock):
+    options = LinkOptions(dialect=WEBSON.dialect, max_message=10_000)
+    async with streaming(options) as (client, server):
+
+        async def say(*frames: bytes) -> None:
+            client.writer.post(b"".join(frames) + client.framed(["and another"]))
+            client.writer.flush()
+            assert await (await anext(messages)).read() == "and another"
+
+        messages = server.messages()
+        large, small = [client.framer.begin(Kind.BINARY) for _ in range(2)]
+        client.writer.post(large.piece(b"1") + small.piece(b"1"))
+        client.writer.flush()
+        too_much, enough = await anext(messages), await anext(messages)
+        await say(large.piece(b"x" * 9_000))
+        await say(large.piece(b"x" * 2_000), small.piece(b"x" * 9_000))
+        await say(small.piece(b"", last=True))
+        assert await enough.read() == b"1" + b"x" * 9_000
+        with pytest.raises(StreamReset, match="too much of it waited"):
+            await too_much.read()
+
+
 async def test_messages_that_were_let_go_take_no_room(autojump_clock):
     options = LinkOptions(dialect=WEBSON.dialect, max_message=10_000)
     async with streaming(options) as (client, server), open_tasks() as tasks:
@@ -467,7 +501,8 @@ async def test_whoever_asks_for_the_messages_again_goes_on(autojump_clock):
 async def streaming(options: LinkOptions = WEBSON) -> AsyncIterator[tuple[Link, Link]]:
     """Two ends that have agreed on four streams of webson's."""
     cable = Cable()
-    client = Link(cable.near, client=True, options=options, streams=4)
-    server = Link(cable.far, client=False, options=options, streams=4)
+    agreed = OFFER_OF_WEBSON if options.compression else None
+    client = Link(cable.near, client=True, options=options, compression=agreed, streams=4)
+    server = Link(cable.far, client=False, options=options, compression=agreed, streams=4)
     async with server.running(), client.running():
         yield client, server

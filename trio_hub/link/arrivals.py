@@ -3,8 +3,9 @@
 Nobody reads ahead: whoever wants a piece that has not come reads the link, once at a time, and lays what comes for
 others where they find it. So what waits is what came in one read; unless webson's streams bring pieces of one message
 while somebody waits for those of another. Of such pieces `most` bytes may wait. What brings more is given up, since
-webson has no way to ask for a pause of one stream alone: only that message is lost, and who reads it is told. What
-nobody can read any more does not count: where a message is let go, what waits of it goes with it.
+webson has no way to ask for a pause of one stream alone: only that message is lost, and who reads it is told. Other
+messages of the same read are not held against it, for nobody can have taken them yet: so what waits may be more by one
+read. What nobody can read any more does not count: where a message is let go, what waits of it goes with it.
 
 Whole messages, too, may begin while somebody waits for more of another: private control frames may come amid any. A
 peer that sends very many of them breaks the link.
@@ -32,14 +33,18 @@ _MOST_BEGUN: Final = 4096  # messages that wait to be taken, some 600 bytes each
 
 
 class _Arrival:
-    """One message under way: the chunks that wait, whether they are all, and why no more will come."""
+    """One message under way: the chunks that wait, whether they are all, and why no more will come.
 
-    __slots__ = ("chunks", "ended", "failure")
+    `fresh` is the size of those that the read in hand has brought.
+    """
+
+    __slots__ = ("chunks", "ended", "failure", "fresh")
 
     def __init__(self) -> None:
         self.chunks: deque[str | bytes] = deque()
         self.ended = False
         self.failure: StreamReset | None = None
+        self.fresh = 0
 
     @property
     def is_settled(self) -> bool:
@@ -67,7 +72,7 @@ class Arrivals:
         self._refuse = refuse
         self._max_message = max_message
         self._most = most
-        self._size = 0  # of all chunks that wait
+        self._size = 0  # of all chunks that wait, but fresh ones
         self._begun: deque[tuple[_Arrival, Incoming]] = deque()
         self._under_way: dict[int, _Arrival] = {}
         self._streamed: dict[ref[Incoming], _Arrival] = {}
@@ -75,8 +80,8 @@ class Arrivals:
         self._is_heard = False
         self._came = trio.lowlevel.ParkingLot()
         self._end: LinkLost | PeerFault | None = None
-        for message in early:
-            self._take(Piece(Kind.TEXT if isinstance(message, str) else Kind.BINARY, message, True, True))
+        kinds = {str: Kind.TEXT, bytes: Kind.BINARY}
+        self._take_all([Piece(kinds[type(message)], message, True, True) for message in early])
 
     def __aiter__(self) -> Arrivals:
         return self
@@ -127,8 +132,7 @@ class Arrivals:
         self._is_heard = True
         try:
             self._check_begun()
-            for piece in await self._hear():
-                self._take(piece)
+            self._take_all(await self._hear())
         except (LinkLost, PeerFault) as error:
             self._end = error
         finally:
@@ -141,20 +145,28 @@ class Arrivals:
             self._refuse(fault)
             raise fault
 
-    def _take(self, piece: Piece) -> None:
+    def _take_all(self, pieces: list[Piece]) -> None:
+        """Lay out what one read has brought."""
+        touched = [self._take(piece) for piece in pieces]
+        for arrival in touched:
+            self._size += arrival.fresh
+            arrival.fresh = 0
+
+    def _take(self, piece: Piece) -> _Arrival:
         arrival = self._begin(piece) if piece.first else self._under_way[piece.stream]
         if (piece.last or piece.given_up) and piece.kind < CLOSE:
             del self._under_way[piece.stream]
         if arrival.failure is not None:
-            return
+            return arrival
         arrival.ended = piece.last
         if piece.data:
             arrival.chunks.append(piece.data)
-            self._size += len(piece.data)
+            arrival.fresh += len(piece.data)
         if piece.given_up:
             arrival.failure = StreamReset(CloseCode.GOING_AWAY, "its sender gave it up")
-        if self._most is not None and self._size > self._most:
+        if self._most is not None and self._size + arrival.fresh > self._most:
             self._give_up(arrival, "too much of it waited to be read")
+        return arrival
 
     def _begin(self, piece: Piece) -> _Arrival:
         arrival = _Arrival()
@@ -170,7 +182,8 @@ class Arrivals:
         self._give_up(self._streamed.pop(message), "nobody can read it any more")
 
     def _give_up(self, arrival: _Arrival, reason: str) -> None:
-        self._size -= sum(map(len, arrival.chunks))
+        self._size -= sum(map(len, arrival.chunks)) - arrival.fresh
+        arrival.fresh = 0
         arrival.chunks.clear()
         arrival.failure = StreamReset(CloseCode.TOO_SLOW, reason)
         arrival.ended = False
