@@ -72,7 +72,9 @@ class LinkOptions:
     """One frame, where it has to be held until it is whole though its message is not: where links are sealed, and on
     webson's streams."""
     max_fragments: int = attrs.field(default=1024, validator=_positive)
-    """Frames of one message. Nobody needs more; tiny frames are how memory is eaten within a size limit."""
+    """Frames of one message, where messages are had whole and no dialect was agreed on. Nobody needs more; tiny frames
+    are how memory is eaten within a size limit. Where messages are had piece by piece, and in dialects, there may be
+    any number of them: there small ones are joined as they come."""
     finish_within: float = attrs.field(default=60.0, validator=_positive)
     """From the first byte of a message to its last: 1 MiB at 140 kbit/s."""
     ping_interval: float = attrs.field(default=25.0, validator=_positive)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import tempfile
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -146,6 +147,30 @@ async def test_a_frame_is_passed_on_while_it_comes(autojump_clock):
         await peer.stream.send_all(b"z" * 101)
         with pytest.raises(PeerFault, match="1009"):
             await message.read()
+
+
+async def test_tiny_frames_take_little_more_than_what_is_in_them(autojump_clock):
+    """They are joined, where one read has brought many and where a message is read whole."""
+    tiny = spoken(CONT, b"xy") * 200
+    async with link_and_peer() as (link, peer), open_tasks() as tasks:
+
+        async def say() -> None:
+            await peer.stream.send_all(spoken(BINARY))
+            for _ in range(500):
+                await peer.stream.send_all(tiny)
+            await peer.stream.send_all(spoken(FIN | CONT))
+
+        messages = link.messages()
+        tasks.start_soon(say)
+        assert min([len(chunk) async for chunk in await anext(messages)]) >= 400
+        tasks.start_soon(say)
+        message = await anext(messages)
+        tracemalloc.start()
+        try:
+            assert await message.read() == b"xy" * 100_000
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000
+        finally:
+            tracemalloc.stop()
 
 
 async def test_a_message_that_is_cut_short_is_an_error(autojump_clock):

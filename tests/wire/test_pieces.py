@@ -1,5 +1,6 @@
 """Pieces: the same messages as whole ones, however the bytes come; and every rule has its fault."""
 
+import tracemalloc
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from trio_hub.options import CompressionOptions
 from trio_hub.wire.deflate import Deflater, Inflater
 from trio_hub.wire.frames import Ping, frame
 from trio_hub.wire.framing import Framer
-from trio_hub.wire.pieces import Piece, PieceReader, WholeReader
+from trio_hub.wire.pieces import Parts, Piece, PieceReader, WholeReader
 from trio_hub.wire.reading import FrameReader
 from trio_hub.wire.sealing import sealed_by
 
@@ -285,6 +286,21 @@ def test_a_message_may_come_in_any_number_of_pieces():
     data = spoken(TEXT) + (spoken(CONT, b"b") + spoken(CONT)) * 5000 + spoken(FIN | CONT)
     heard = [item for at in range(len(data)) for item in whole.feed(data[at : at + 1])]
     assert heard == ["b" * 5000]
+
+
+@pytest.mark.parametrize(("kind", "part"), [(TEXT, "x\u2603"), (BINARY, b"xy")])
+def test_parts_take_little_more_than_what_is_in_them(kind, part):
+    parts = Parts(kind)
+    tracemalloc.start()
+    try:
+        for _ in range(100_000):
+            parts.add(part[:1] + part[1:])
+            parts.add(part[:0])
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+    assert parts.size == 200_000
+    assert parts.joined() == part * 100_000
 
 
 def test_what_was_given_up_is_left_out_and_takes_no_room():

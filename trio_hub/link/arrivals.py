@@ -5,7 +5,8 @@ others where they find it. So what waits is what came in one read; unless webson
 while somebody waits for those of another. Of such pieces `most` bytes may wait. What brings more is given up, since
 webson has no way to ask for a pause of one stream alone: only that message is lost, and who reads it is told. Other
 messages of the same read are not held against it, for nobody can have taken them yet: so what waits may be more by one
-read. What nobody can read any more does not count: where a message is let go, what waits of it goes with it.
+read. What nobody can read any more does not count: where a message is let go, what waits of it goes with it. Small
+chunks that wait are joined, or they would take more than what is in them.
 
 Whole messages, too, may begin while somebody waits for more of another: private control frames may come amid any. A
 peer that sends very many of them breaks the link.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from weakref import ref
 
 import trio
@@ -29,6 +30,7 @@ from trio_hub.wire.pieces import Piece
 
 __all__ = ["Arrivals"]
 
+_SMALL: Final = 1024
 _MOST_BEGUN: Final = 4096  # messages that wait to be taken, some 600 bytes each, beside those of one read
 
 
@@ -45,6 +47,14 @@ class _Arrival:
         self.ended = False
         self.failure: StreamReset | None = None
         self.fresh = 0
+
+    def add(self, chunk: str | bytes) -> None:
+        """Have this waiting as well."""
+        self.fresh += len(chunk)
+        if self.chunks and len(self.chunks[-1]) + len(chunk) <= _SMALL:
+            latest: Any = self.chunks.pop()
+            chunk = latest + chunk
+        self.chunks.append(chunk)
 
     @property
     def is_settled(self) -> bool:
@@ -160,8 +170,7 @@ class Arrivals:
             return arrival
         arrival.ended = piece.last
         if piece.data:
-            arrival.chunks.append(piece.data)
-            arrival.fresh += len(piece.data)
+            arrival.add(piece.data)
         if piece.given_up:
             arrival.failure = StreamReset(CloseCode.GOING_AWAY, "its sender gave it up")
         if self._most is not None and self._size + arrival.fresh > self._most:

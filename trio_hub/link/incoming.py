@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from trio_hub.errors import Misuse, PeerFault
-from trio_hub.messages import CloseCode, Kind
+from trio_hub.messages import CloseCode
+from trio_hub.wire.pieces import Parts
 
 __all__ = ["Incoming", "NextChunk", "Stop"]
 
@@ -64,14 +65,13 @@ class Incoming:
         Raises `PeerFault` (1009) where that is more than `LinkOptions.max_message`, in bytes or characters; the rest
         can still be had by iterating. If cancelled, what had come is lost.
         """
-        chunks: list[str | bytes] = []
-        size = 0
+        chunks = Parts(self.kind)
         async for chunk in self:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > self._max_message:
+            chunks.add(chunk)
+            if chunks.size > self._max_message:
                 raise PeerFault(CloseCode.TOO_BIG, f"message is larger than {self._max_message} bytes")
-        return ("" if self.kind == Kind.TEXT else b"").join(chunks)  # type: ignore[arg-type]
+        whole: str | bytes = chunks.joined()
+        return whole
 
     @property
     def can_be_stopped(self) -> bool:

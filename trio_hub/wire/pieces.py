@@ -44,7 +44,7 @@ from trio_hub.wire.masking import apply_long_mask, apply_mask, private_key
 if TYPE_CHECKING:
     from trio_hub.wire.sealing import Opener
 
-__all__ = ["GIVEN_UP", "NUMBERED", "Piece", "PieceReader", "WholeReader"]
+__all__ = ["GIVEN_UP", "NUMBERED", "Parts", "Piece", "PieceReader", "WholeReader"]
 
 NUMBERED: Final = 0x20
 """The reserved bit RSV2: webson's frames of streams have it."""
@@ -54,7 +54,7 @@ _FIN: Final = 0x80
 _STANDARD: Final = frozenset({CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG})
 _LARGEST_RATIO: Final = 1032  # of deflate
 _STREAMS_OF_WEBSON: Final = 1024  # at once; it keeps to its own limit, whatever was agreed on
-_MOST_PARTS: Final = 1024
+_SMALL_PARTS: Final = 1024
 
 
 @attrs.frozen
@@ -338,6 +338,35 @@ def _number_of(payload: bytes) -> tuple[int, bytes]:
     return number, payload[2:]
 
 
+class Parts:
+    """The parts of one message of this kind, which has `size` bytes, or characters of text, by now.
+
+    Many small ones are joined on the way, or they would take many times what is in them.
+    """
+
+    __slots__ = ("_joined", "_nothing", "_parts", "size")
+
+    def __init__(self, kind: int) -> None:
+        self._nothing: Any = "" if kind == TEXT else b""
+        self._joined: list[str | bytes] = []
+        self._parts: list[str | bytes] = []
+        self.size = 0
+
+    def add(self, part: str | bytes) -> None:
+        """Take the next part, if there is anything in it."""
+        if not part:
+            return
+        self._parts.append(part)
+        self.size += len(part)
+        if len(self._parts) == _SMALL_PARTS:
+            self._joined.append(self._nothing.join(self._parts))
+            self._parts.clear()
+
+    def joined(self) -> Any:
+        """Return the message, `str` for text, else `bytes`."""
+        return self._nothing.join(self._joined + self._parts)
+
+
 class WholeReader:
     """Joins pieces to whole messages: `str` for text, `bytes` for every other kind.
 
@@ -348,7 +377,7 @@ class WholeReader:
     def __init__(self, pieces: PieceReader, *, max_message: int) -> None:
         self.pieces = pieces
         self._max_message = max_message
-        self._parts: dict[int, list[str | bytes]] = {}
+        self._parts: dict[int, Parts] = {}
         self._size = 0
         self._fault: PeerFault | None = None
 
@@ -404,14 +433,13 @@ class WholeReader:
             self._join(heard, received)
 
     def _join(self, piece: Piece, received: list[Received]) -> None:
-        parts = self._parts.setdefault(piece.stream, [])
-        parts.append(piece.data)
+        parts = self._parts.get(piece.stream)
+        if parts is None:
+            parts = self._parts[piece.stream] = Parts(piece.kind)
+        parts.add(piece.data)
         self._size += len(piece.data)
-        nothing: Any = "" if piece.kind == TEXT else b""
         if piece.last or piece.given_up:
             del self._parts[piece.stream]
-            self._size -= sum(map(len, parts))
+            self._size -= parts.size
             if piece.last:
-                received.append(nothing.join(parts))
-        elif len(parts) > _MOST_PARTS:  # or many small ones would take more than what is in them
-            parts[:] = [nothing.join(parts)]
+                received.append(parts.joined())
