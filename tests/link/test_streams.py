@@ -398,6 +398,31 @@ async def test_a_cancelled_message_is_known_not_to_be_whole(send, autojump_clock
         assert (caught.value.code, caught.value.reason) == (1001, "its sender was cancelled")
 
 
+@pytest.mark.parametrize("send", ["send", "send_stream"])
+async def test_a_small_message_is_not_sent_after_it_was_cancelled(send, autojump_clock):
+    """Not by the writer either, which may draw before whoever was cancelled has its turn."""
+    cable = Cable()
+    async with streams_in_memory(cable=cable) as (client, server), open_tasks() as tasks:
+        await client.send("hello")
+        assert await (await anext(server)).read() == "hello"
+        cable.stall()
+        tasks.start_soon(client.send, bytes(200_000))
+        await wait_all_tasks_blocked()
+        arguments = (b"cancelled",) if send == "send" else (Kind.BINARY, b"cancelled")
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as sending:
+                sending.start_soon(partial(getattr(client, send), *arguments))
+                await wait_all_tasks_blocked()
+                scope.cancel()
+                client.link.writer.post(client._draw(1 << 20)[0])
+        assert scope.cancelled_caught
+        cable.mend()
+        large = await anext(server)
+        tasks.start_soon(client.send, b"sent")
+        assert await (await anext(server)).read() == b"sent"
+        assert await large.read() == bytes(200_000)
+
+
 async def test_who_is_sent_too_much_says_stop(autojump_clock):
     async with streams_in_memory(SMALL) as (client, server), open_tasks() as tasks:
 

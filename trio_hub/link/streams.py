@@ -12,6 +12,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager
+from typing import Final
 
 import trio
 
@@ -30,6 +31,8 @@ from trio_hub.wire.stream_words import OVERHEAD
 from trio_hub.wire.streams import SUBPROTOCOL, Multiplexer
 
 __all__ = ["SUBPROTOCOL", "Streams", "open_streams"]
+
+_CANCELLED: Final = (CloseCode.GOING_AWAY, "its sender was cancelled")
 
 
 class Streams:
@@ -193,7 +196,7 @@ class Streams:
             self._outbound.reset(departing, CloseCode.INTERNAL, "its source failed")
             raise
         except BaseException:
-            self._outbound.reset(departing, CloseCode.GOING_AWAY, "its sender was cancelled")
+            self._outbound.reset(departing, *_CANCELLED)
             raise
         finally:
             del self._sending[departing]
@@ -215,12 +218,14 @@ class _Sending:
     def __init__(self, streams: Streams, departing: Departing) -> None:
         self._streams = streams
         self._departing = departing
-        self._drawn = trio.lowlevel.ParkingLot()
+        self._parked: trio.lowlevel.Task | None = None  # until what it handed over is on its way
         self.scope = trio.CancelScope()
         departing.heed = self._heed
 
     def _heed(self) -> None:
-        self._drawn.unpark_all()
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
         if self._departing.over is not None or self._streams.closed is not None:
             self.scope.cancel()
 
@@ -231,8 +236,16 @@ class _Sending:
         self._streams._outbound.offer(self._departing, data, last=last)
         self._streams._say()
         while self._departing.data is not None:
-            await self._drawn.park()
+            self._parked = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._give_up)
             self.check()
+
+    def _give_up(self, raise_cancel: object) -> trio.lowlevel.Abort:
+        """Give it up at the moment of the cancel: before the task hears of that, the writer might have drawn it."""
+        self._parked = None
+        self._departing.heed = lambda: None
+        self._streams._outbound.reset(self._departing, *_CANCELLED)
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def check(self) -> None:
         """Raise `StreamReset` or `LinkLost` where no more can be sent."""
