@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.link.pairs import linked_in_memory
+from tests.link.pairs import linked, linked_in_memory
 from trio_hub import (
     CallOptions,
     Calls,
@@ -22,6 +22,7 @@ from trio_hub import (
     serve_links,
 )
 from trio_hub.messages import CloseReason
+from trio_hub.testing import Cable
 
 
 class Answering:
@@ -398,6 +399,39 @@ async def test_who_does_not_read_has_its_requests_wait(autojump_clock):
         assert codes.count(200) == codes.index(503) - 1 >= 50
         assert codes[29] == 499
         assert set(codes[codes.index(503) :]) == {503}
+
+
+async def test_large_requests_wait_only_as_far_as_there_is_room(autojump_clock):
+    """One always may, however large; and room is made by whatever is carried out or cancelled."""
+    asked = []
+
+    async def say(seq, size):
+        await near.send(json.dumps({"seq": seq, "action": "note", "data": "x" * size}))
+
+    async def hear():
+        reply = json.loads(await anext(near))
+        return reply["seq_reply"], reply["status"] == "OK" or reply["error"]["status_code"]
+
+    router = Router()
+    router.action("note")(lambda calls, data: asked.append(len(data)))
+    router.action("large")(lambda calls, data: "x" * 200_000)
+    cable = Cable()
+    async with (
+        linked(cable.near, cable.far, options=LinkOptions(owed_size=100_000)) as (near, far),
+        Calls(far, router).running(),
+    ):
+        for seq in (1, 2):
+            await near.send(json.dumps({"seq": seq, "action": "large"}))
+        await say(3, 150_000)
+        await say(4, 100)
+        await near.send('{"cancel": 3}')
+        await say(5, 60_000)
+        await say(6, 60_000)
+        await trio.sleep(1)
+        assert asked == []
+        assert [await hear() for _ in range(6)] == [(1, True), (2, True), (3, 499), (4, 503), (5, True), (6, 503)]
+        await say(7, 60_000)
+        assert await hear() == (7, True)
 
 
 async def test_who_asks_without_end_and_reads_nothing_is_sent_away(autojump_clock):

@@ -6,6 +6,7 @@ the link ends is not repeated, since nobody could say whether it was carried out
 Why nobody waits for ever. Both ends read whatever comes, also while they have too much to write: replies and items go
 to those who wait for them, and only what the other end *asks* waits, in its order, until it has read what it asked for
 before. Two ends that ask each other for more than fits into the road between them so get their answers, one by one.
+What waits so is bounded, by number and by bytes: of what is too much only the number is kept, and refused in its turn.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Calls:
             _Outlet(link, self._codec, self._say),
         )
         self._asked: dict[int, _Asked] = {}  # what waits until there is room for more replies
+        self._sizes: dict[int, int] = {}  # of the requests among them, as they came
+        self._size = 0
         self._moved = trio.lowlevel.ParkingLot()  # for whoever waits for a change of that
         self._in_batch = False
         self._ended = trio.Event()
@@ -167,6 +170,8 @@ class Calls:
         if not self._ended.is_set():
             self._ended.set()
             self._asked.clear()
+            self._sizes.clear()
+            self._size = 0
             self._requests.cancel_all()
             self._questions.end(error)
 
@@ -179,7 +184,7 @@ class Calls:
                 self._in_batch = True
                 for message in messages:
                     for said in self._codec.from_peer(message):
-                        self._heed(said)
+                        self._heed(said, len(message))
                 self._in_batch = False
                 link.writer.flush()
         except PeerFault as fault:
@@ -188,15 +193,17 @@ class Calls:
         except LinkLost as lost:
             self._over(lost)
 
-    def _heed(self, said: FromClient | FromServer) -> None:
+    def _heed(self, said: FromClient | FromServer, size: int) -> None:
+        """Do what was said, in a message of this size; all of that counts for each of several, which is rare."""
         match said:
             case Request() | MalformedRequest():
                 if self._asked or self.link.writer.is_full:  # who does not read our replies waits for further ones
-                    self._put_off(said)
+                    self._put_off(said, size)
                 else:
                     self._carry_out(said)
             case Cancel(seq):
                 if seq in self._asked:
+                    self._let_go(seq)
                     self._asked[seq] = _Refused(seq, RequestFailed(499, "cancelled", "cancelled before it began"))
                 else:
                     self._requests.cancel(seq)
@@ -217,16 +224,25 @@ class Calls:
                     CloseCode.UNSUPPORTED, f"{type(said).__name__} is nothing to say to a peer without a hub"
                 )
 
-    def _put_off(self, said: Request | MalformedRequest) -> None:
-        """Have a request wait until there is room for its reply; of what is too many, only the number is kept."""
-        most = self._options.running_requests
+    def _put_off(self, said: Request | MalformedRequest, size: int) -> None:
+        """Have a request wait until there is room for its reply; of what is too much, only the number is kept."""
+        most, most_size = self._options.running_requests, self.link.options.owed_size
         if len(self._asked) >= most * _REFUSED_AT_ONCE:
             raise PeerFault(CloseCode.POLICY, "requests without end, and no reply is read")
+        self._let_go(said.seq)
         if len(self._asked) >= most:
             self._asked[said.seq] = _Refused(said.seq, RequestFailed(503, "busy", f"{most} requests wait already"))
+        elif self._size and self._size + size > most_size:
+            self._asked[said.seq] = _Refused(said.seq, RequestFailed(503, "busy", "too much of requests waits already"))
         else:
             self._asked[said.seq] = said
+            self._sizes[said.seq] = size
+            self._size += size
         self._moved.unpark_all()
+
+    def _let_go(self, seq: int) -> None:
+        """Count a request no more that is no longer kept."""
+        self._size -= self._sizes.pop(seq, 0)
 
     def _carry_out(self, said: _Asked) -> None:
         match said:
@@ -245,7 +261,9 @@ class Calls:
             await trio.lowlevel.checkpoint()
             await self.link.writer.wait_for_room()
             if self._asked:
-                self._carry_out(self._asked.pop(next(iter(self._asked))))
+                seq = next(iter(self._asked))
+                self._let_go(seq)
+                self._carry_out(self._asked.pop(seq))
 
 
 class _Nobody:
