@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import ssl
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -17,10 +18,15 @@ from trio_hub.errors import LinkLost, Misuse, Refused
 from trio_hub.link.dialing import Address, connect, dial, open_link
 from trio_hub.link.heads import HTTPFault, check_upgrade, read_head
 from trio_hub.link.link import Link
+from trio_hub.link.listening import open_unix_listener
 from trio_hub.link.opening import accept_link, request_link
+from trio_hub.link.pool import open_pool
 from trio_hub.link.serving import serve_links
+from trio_hub.link.streams import open_streams
 from trio_hub.options import CompressionOptions, LinkOptions, OpeningOptions
-from trio_hub.testing import Cable, CableListener, ScriptedServer, upgrade_response
+from trio_hub.peer.calls import open_calls
+from trio_hub.peer.client import open_client
+from trio_hub.testing import Cable, CableListener, ScriptedServer, Weather, upgrade_response
 
 KEY = base64.b64encode(b"0123456789abcdef").decode()
 COMPRESSED = LinkOptions(compression=CompressionOptions())
@@ -30,6 +36,12 @@ OPENING = OpeningOptions(deadline=10, head_size=4096, head_count=20, body_size=1
 async def echo(link: Link) -> None:
     async for message in link:
         await link.send(message)
+
+
+async def wait(link: Link) -> None:
+    """Let the client do as it likes."""
+    async for _ in link:
+        pass
 
 
 def upgrade(
@@ -189,6 +201,37 @@ async def take(link: Link, count: int):
         count -= 1
         if not count:
             return
+
+
+@pytest.mark.parametrize("open_it", [open_link, open_streams, open_calls])
+async def test_any_stream_may_lead_to_a_server(open_it, autojump_clock):
+    listener = CableListener()
+    weather = Weather(listener.reach)
+    async with trio.open_nursery() as tasks:
+        serving = partial(serve_links, wait, listeners=[listener], subprotocols=["streams.trio-hub.v1"])
+        await tasks.start(serving)
+        async with open_it("wss://nowhere.example/", open_stream=weather.open_stream) as opened:
+            assert opened is not None
+        assert weather.dials == 1
+        weather.cut()
+        with pytest.raises(LinkLost, match="the weather is bad"):
+            async with open_it("wss://nowhere.example/", open_stream=weather.open_stream):
+                raise AssertionError
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_link_over_a_unix_socket(tmp_path):
+    path = tmp_path / "links"
+
+    async def open_stream(address: Address) -> trio.abc.Stream:
+        return await trio.open_unix_socket(path)
+
+    async with trio.open_nursery() as tasks:
+        await tasks.start(partial(serve_links, echo, listeners=[await open_unix_listener(path)]))
+        async with open_link("ws://localhost/", open_stream=open_stream) as link:
+            await link.send("by file")
+            assert await link.receive() == ["by file"]
+        tasks.cancel_scope.cancel()
 
 
 async def test_what_the_block_raises_comes_out_bare_and_the_server_hears_1011():
@@ -765,6 +808,20 @@ async def test_what_cannot_be_sent_is_found_before_anybody_is_called(wrong):
 def test_what_is_no_websocket_url_is_a_misuse(url):
     with pytest.raises(Misuse):
         Address.parse(url)
+
+
+@pytest.mark.parametrize("open_it", [open_link, open_streams, open_calls, open_client])
+async def test_a_tls_context_where_there_is_no_tls_is_a_misuse(open_it, autojump_clock):
+    with pytest.raises(Misuse, match="wss://"):
+        async with open_it("ws://127.0.0.1:1/", ssl_context=ssl.create_default_context()):
+            raise AssertionError
+
+
+async def test_a_pool_takes_no_tls_context_where_there_is_no_tls(autojump_clock):
+    async with open_pool() as pool:
+        with pytest.raises(Misuse, match="wss://"):
+            pool.dial("ws://127.0.0.1:1/", ssl_context=ssl.create_default_context())
+        assert pool.members == []
 
 
 def test_a_query_can_be_added_to():

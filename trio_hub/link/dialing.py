@@ -20,7 +20,7 @@ from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
 
-__all__ = ["Address", "OpenStream", "connect", "dial", "open_link"]
+__all__ = ["Address", "OpenStream", "connect", "dial", "open_link", "way_to"]
 
 
 @attrs.frozen
@@ -76,6 +76,17 @@ class Address:
 
 
 OpenStream = Callable[[Address], Awaitable[trio.abc.Stream]]
+"""How a stream to an address comes about, in place of TCP and TLS. Raises `LinkLost` or `OSError` where none does."""
+
+
+def way_to(address: Address, ssl_context: ssl.SSLContext | None, open_stream: OpenStream | None) -> OpenStream:
+    """Return how a stream to it comes about: `connect`, unless a caller has another way.
+
+    Raises `Misuse` for an `ssl_context` where there is no TLS: whoever gives one believes that there is.
+    """
+    if ssl_context is not None and not address.tls:
+        raise Misuse("an `ssl_context` is for wss://, and the URL says ws://")
+    return open_stream or partial(connect, ssl_context=ssl_context)
 
 
 async def connect(address: Address, ssl_context: ssl.SSLContext | None = None) -> trio.abc.Stream:
@@ -110,13 +121,16 @@ async def open_link(
     headers: Mapping[str, str] | None = None,
     verify: VerifyAnswer | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    open_stream: OpenStream | None = None,
     options: LinkOptions | None = None,
     opening: OpeningOptions | None = None,
 ) -> AsyncIterator[Link]:
     """Open a WebSocket to `url` for the length of the block, with a heart and a writer of its own.
 
     Credentials in the URL (``ws://user:password@host/``) are sent as Basic authorization. `verify` is asked whether the
-    headers of the server's answer will do.
+    headers of the server's answer will do. `open_stream` is an async function that replaces TCP and TLS, for a Unix
+    socket or a cable: it is given the address (``host``, ``port``, ``tls``) and returns a stream, or raises `OSError`
+    or `LinkLost`.
 
     Leaving the block closes the link: 1000, or 1011 after an exception. Raises `Refused` where the server says no,
     `LinkLost` where it cannot be reached within the opening's deadline, and `Misuse` for what cannot be sent there.
@@ -129,7 +143,7 @@ async def open_link(
         subprotocols=subprotocols,
         headers=headers,
         verify=verify,
-        open_stream=partial(connect, ssl_context=ssl_context),
+        open_stream=way_to(address, ssl_context, open_stream),
         options=options,
         opening=opening,
     )
@@ -154,8 +168,7 @@ async def dial(
 ) -> Link:
     """Connect and upgrade within the opening's deadline. Raises as `open_link` does; leaves nothing open behind.
 
-    `open_stream` is how a stream to an address comes about: `connect`, unless a test has another world. It raises
-    `LinkLost` or `OSError` where none does.
+    `open_stream` is how a stream to an address comes about; `way_to` has the usual one.
     """
     with trio.move_on_after(opening.deadline):
         try:

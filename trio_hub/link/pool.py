@@ -19,7 +19,7 @@ import trio
 
 from trio_hub.errors import Closed, Misuse
 from trio_hub.link.crowd import Crowd
-from trio_hub.link.dialing import Address, OpenStream, connect, dial
+from trio_hub.link.dialing import Address, OpenStream, dial, way_to
 from trio_hub.link.dispatching import Dispatcher, KeyOf, OnFailure
 from trio_hub.link.handlers import HandlerSets
 from trio_hub.link.heart import Heart
@@ -126,11 +126,11 @@ class Pool(Crowd, HandlerSets):
         """Have a member with a link to `url`, dialled now, and again whenever it is lost. Never waits.
 
         ``await member.wait_linked()`` waits for a link. When there is no sense in another dial (the server says so, or
-        `PoolOptions.retries` are used up), the member has left the pool, and ``member.left`` says why. `open_stream` is
-        how a stream to an address comes about, for tests; the rest as in `open_link` and `keep`. Raises `Misuse` for a
-        URL that is none, and headers that cannot be sent.
+        `PoolOptions.retries` are used up), the member has left the pool, and ``member.left`` says why. The rest is as
+        in `open_link` and `keep`. Raises `Misuse` for a URL that is none, and headers that cannot be sent.
         """
         address = Address.parse(url)
+        way = way_to(address, ssl_context, open_stream)
         check_headers(headers, subprotocols)
         member = self._admit(name, groups, is_client=True)
         opened = partial(
@@ -139,7 +139,7 @@ class Pool(Crowd, HandlerSets):
             subprotocols=subprotocols,
             headers=headers,
             verify=verify,
-            open_stream=open_stream or partial(connect, ssl_context=ssl_context),
+            open_stream=way,
             options=self._options.link,
             opening=self._options.opening,
         )

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset, again
-from trio_hub.link.dialing import open_link
+from trio_hub.link.dialing import OpenStream, open_link
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
 from trio_hub.link.outgoing import SENDS_IN_A_TURN
@@ -315,6 +315,7 @@ async def open_streams(
     *,
     headers: Mapping[str, str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    open_stream: OpenStream | None = None,
     options: StreamsOptions | None = None,
     link_options: LinkOptions | None = None,
     opening: OpeningOptions | None = None,
@@ -322,13 +323,14 @@ async def open_streams(
     """Open a WebSocket to `url` for the length of the block, on which many messages may be sent and come at once.
 
     Leaving the block closes the link, as `open_link` does, and raises as that does: `Refused` where the server says no,
-    and `LinkLost` where it cannot be reached, or does not speak ``streams.trio-hub.v1``.
+    and `LinkLost` where it cannot be reached, or does not speak ``streams.trio-hub.v1``. `open_stream` as there.
     """
     opened = open_link(
         url,
         subprotocols=[SUBPROTOCOL],
         headers=headers,
         ssl_context=ssl_context,
+        open_stream=open_stream,
         options=link_options,
         opening=opening,
     )

@@ -21,7 +21,7 @@ import msgspec
 import trio
 
 from trio_hub.errors import Closed, HubError, LinkLost, PeerFault, RequestFailed
-from trio_hub.link.dialing import open_link
+from trio_hub.link.dialing import OpenStream, open_link
 from trio_hub.link.link import Link
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Cancel, CloseCode, CloseReason, End, Item, MalformedRequest, More, Reply, Request
@@ -298,18 +298,27 @@ async def open_calls(
     *,
     headers: Mapping[str, str] | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    open_stream: OpenStream | None = None,
     options: CallOptions | None = None,
     link_options: LinkOptions | None = None,
     opening: OpeningOptions | None = None,
 ) -> AsyncIterator[Calls]:
     """Open a link to `url`, and ask and answer over it (`Calls`) for the length of the block.
 
-    `handler` answers what the server asks: a `Router`. Leaving the block closes the link: 1000, or 1011 after an
-    exception. Raises `Refused` where the server says no, and `LinkLost` where it cannot be reached. A link that is lost
-    is not dialled again.
+    `handler` answers what the server asks: a `Router`. `open_stream` is as in `open_link`. Leaving the block closes the
+    link: 1000, or 1011 after an exception. Raises `Refused` where the server says no, and `LinkLost` where it cannot be
+    reached. A link that is lost is not dialled again.
     """
+    opened = open_link(
+        url,
+        headers=headers,
+        ssl_context=ssl_context,
+        open_stream=open_stream,
+        options=link_options,
+        opening=opening,
+    )
     async with (
-        open_link(url, headers=headers, ssl_context=ssl_context, options=link_options, opening=opening) as link,
+        opened as link,
         Calls(link, handler, options=options).running() as calls,
     ):
         yield calls

@@ -17,7 +17,7 @@ import trio
 
 from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, HubError, Misuse, OutcomeUnknown, RequestFailed, again
-from trio_hub.link.dialing import Address, OpenStream, connect
+from trio_hub.link.dialing import Address, OpenStream, connect, way_to
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
 from trio_hub.options import ClientOptions
@@ -320,8 +320,11 @@ async def open_client(
     Does not wait for the connection: what needs it does. Raises `Misuse` for a URL that is none; leaving the block
     says goodbye, and the hub keeps what comes for as long as its window.
     """
+    address = _address_of(url) if isinstance(url, str) else url
+    if isinstance(address, Address):
+        open_stream = way_to(address, ssl_context, open_stream)
     client = Client(
-        _address_of(url) if isinstance(url, str) else url,
+        address,
         token=token,
         position=resume,
         options=options or ClientOptions(),

@@ -189,7 +189,8 @@ class PieceReader:
     def hold(self, data: bytes) -> bool:
         """Take what came first on a sealed link, and say whether the proof of the key was in it.
 
-        What it means is returned by the next `feed`, with what comes then. Whatever else comes before the proof is a fault, by its header.
+        What it means is returned by the next `feed`, with what comes then. Whatever else comes before the proof is a
+        fault, by its header.
         """
         self._awaits_proof = True
         self._early = self.feed(data)
