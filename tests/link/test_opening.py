@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -14,7 +15,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.link.pairs import FIN, TEXT, spoken
-from trio_hub.errors import LinkLost, Misuse, Refused
+from trio_hub.errors import LinkLost, Misuse, PeerFault, Refused, StreamReset
 from trio_hub.link.dialing import Address, connect, dial, open_link
 from trio_hub.link.heads import HTTPFault, check_upgrade, read_head
 from trio_hub.link.link import Link
@@ -23,6 +24,8 @@ from trio_hub.link.opening import accept_link, request_link
 from trio_hub.link.pool import open_pool
 from trio_hub.link.serving import serve_links
 from trio_hub.link.streams import open_streams
+from trio_hub.link.tasks import failures_in
+from trio_hub.messages import CloseReason
 from trio_hub.options import CompressionOptions, LinkOptions, OpeningOptions
 from trio_hub.peer.calls import open_calls
 from trio_hub.peer.client import open_client
@@ -110,6 +113,18 @@ async def open_door(handler=echo, opening: OpeningOptions = OPENING):
             assert await link.receive() == ["still serving?"]
         await wait_all_tasks_blocked()
         assert trio.lowlevel.current_statistics().tasks_living == before
+        tasks.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def served(handler) -> AsyncIterator[Link]:
+    """A client's link to a handler."""
+    listener = CableListener()
+    async with trio.open_nursery() as tasks:
+        await tasks.start(partial(serve_links, handler, listeners=[listener]))
+        async with open_link("ws://memory/", open_stream=Weather(listener.reach).open_stream) as link:
+            yield link
+        await wait_all_tasks_blocked()
         tasks.cancel_scope.cancel()
 
 
@@ -201,6 +216,43 @@ async def take(link: Link, count: int):
         count -= 1
         if not count:
             return
+
+
+LOST = LinkLost(CloseReason(1006, "another"))
+GROUP = ExceptionGroup("of a nursery", [StreamReset(4000), LOST])
+
+
+@pytest.mark.parametrize("raised", [LOST, GROUP, ZeroDivisionError()], ids=["another link", "in a group", "a failure"])
+async def test_what_is_not_the_peers_doing_is_a_failure_of_the_handler(raised, autojump_clock, caplog):
+    async def pass_on(link: Link) -> None:
+        raise raised
+
+    async with served(pass_on) as link:
+        assert [message async for message in link] == []
+        assert link.closed == CloseReason(1011)
+    (logged,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert failures_in(logged.exc_info[1]) == failures_in(raised)
+
+
+@pytest.mark.parametrize("raised", [StreamReset(4000), PeerFault(1009, "too large")], ids=["given up", "too large"])
+async def test_what_the_peer_does_is_no_failure_of_the_handler(raised, autojump_clock, caplog):
+    async def give_up(link: Link) -> None:
+        raise raised
+
+    async with served(give_up) as link:
+        assert [message async for message in link] == []
+        assert link.closed == CloseReason(1011)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_that_its_own_link_is_lost_is_no_failure_of_a_handler(autojump_clock, caplog):
+    async def read_on(link: Link) -> None:
+        while True:
+            await link.receive()
+
+    async with served(read_on) as link:
+        await link.close(4000)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize("open_it", [open_link, open_streams, open_calls])

@@ -27,7 +27,7 @@ from trio_hub.errors import LinkLost, Misuse, PeerFault, StreamReset
 from trio_hub.link.handlers import HandlerSets, MessageHandler, WholeMessage, takes_chunks
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.link import Link
-from trio_hub.link.tasks import failures_in, open_tasks
+from trio_hub.link.tasks import failures_in, is_of_the_link, open_tasks
 from trio_hub.messages import CloseCode, CloseReason, LinkStatus
 from trio_hub.options import DispatchOptions, Order
 
@@ -223,18 +223,13 @@ class Dispatcher(HandlerSets):
         A fault of the peer's ends the link, but for one in a message that stands `alone`, on a stream.
         """
         failures = failures_in(error)
-        if not all(self._is_no_fault_of_ours(each) for each in failures):
+        if not is_of_the_link(error, has_ended=self._link.closed is not None):
             self._fail(failures[0] if len(failures) == 1 else error)
             return
         log.debug("a message was not handled to its end: %s", error)
         for each in failures:
             if isinstance(each, PeerFault) and not alone:
                 self._link.end(CloseReason(each.code, each.reason))
-
-    def _is_no_fault_of_ours(self, error: Exception) -> bool:
-        if isinstance(error, LinkLost):
-            return self._link.closed is not None  # or it must have been about another link
-        return isinstance(error, PeerFault | StreamReset)
 
     def _fail(self, error: Exception) -> None:
         log.error("a handler has failed", exc_info=error)

@@ -10,13 +10,13 @@ from inspect import isawaitable
 import h11
 import trio
 
-from trio_hub.errors import LinkLost, PeerFault, RequestFailed
+from trio_hub.errors import LinkLost, RequestFailed
 from trio_hub.link.heads import HTTPFault, RequestHead, read_head, write_response
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
 from trio_hub.link.listening import accept_from, open_listeners
 from trio_hub.link.opening import accept_link, check_headers
-from trio_hub.link.tasks import failures_in, open_tasks
+from trio_hub.link.tasks import failures_in, is_of_the_link, open_tasks
 from trio_hub.messages import CloseCode, CloseReason
 from trio_hub.options import LinkOptions, OpeningOptions
 
@@ -53,8 +53,9 @@ async def serve_links(
     them has its link without one. `link.subprotocol` says which.
 
     When the handler returns, its link is closed with 1000; when it raises, that is logged and the link is closed
-    with 1011, and the others notice nothing. `nursery.start` returns the listeners. Raises `Misuse` when it cannot
-    listen, and for headers that cannot be sent.
+    with 1011, and the others notice nothing. That this link is lost, or its peer broke the protocol or gave a message
+    up, is no failure; that another link is lost, say the one to which it passes on, is. `nursery.start` returns the
+    listeners. Raises `Misuse` when it cannot listen, and for headers that cannot be sent.
     """
     link_options, opening_options = options or LinkOptions(), opening or OpeningOptions()
     heart = Heart(link_options)
@@ -75,15 +76,16 @@ async def serve_links(
         if link is None:
             await trio.aclose_forcefully(stream)
             return
-        try:
-            with heart.watching(link):
-                async with link.running():
+        with heart.watching(link):
+            async with link.running():
+                try:
                     if await _settle(link, opening.deadline):
                         await handler(link)
-        except Exception as error:
-            if not all(isinstance(each, LinkLost | PeerFault) for each in failures_in(error)):
-                raise
-            log.debug("link ended: %s", error)  # the peer's doing, or the world's; the handler need not care
+                except Exception as error:
+                    if not is_of_the_link(error, has_ended=link.closed is not None):
+                        raise
+                    log.debug("link ended: %s", error)  # the handler need not care
+                    link.end(CloseReason(CloseCode.INTERNAL))
 
     check_headers(headers, subprotocols)
     open_now = list(listeners) if listeners is not None else await open_listeners(host, port, ssl_context)

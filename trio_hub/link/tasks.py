@@ -1,4 +1,4 @@
-"""A nursery whose lone failure comes out bare, and what is in the groups that come out of other nurseries."""
+"""A nursery whose lone failure comes out bare; what is in the groups of other nurseries, and whose doing that is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import trio
 
-__all__ = ["failures_in", "open_tasks"]
+from trio_hub.errors import LinkLost, PeerFault, StreamReset
+
+__all__ = ["failures_in", "is_of_the_link", "open_tasks"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -36,6 +38,17 @@ def failures_in(error: E) -> list[E]:
     Whoever hears of what a caller's code raised looks through this: it may have had a nursery of its own.
     """
     return list(_leaves(error))
+
+
+def is_of_the_link(error: Exception, *, has_ended: bool) -> bool:
+    """Whether all that is in an error that code of a link's has raised is the peer's doing, or the world's.
+
+    That a link is lost is neither unless this one `has_ended`: it must have been another.
+    """
+    return all(
+        isinstance(each, PeerFault | StreamReset) or (has_ended and isinstance(each, LinkLost))
+        for each in failures_in(error)
+    )
 
 
 def _leaves(error: Any) -> Iterator[Any]:
