@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -521,6 +521,35 @@ async def test_what_is_too_large_to_be_read_whole_ends_the_link(autojump_clock, 
             await client.receive()
         assert caught.value.close.code == 1009
     assert dispatcher.close.code == 1009
+    assert errors_in(caplog) == []
+
+
+@pytest.mark.parametrize("order", Order)
+async def test_what_is_not_whole_in_time_ends_the_link(order, autojump_clock, caplog):
+    """A plain handler waits for a message as long as `receive` would, however many pieces come of it."""
+
+    async def drip() -> AsyncIterator[str]:
+        while True:
+            yield "drip"
+            await trio.sleep(1)
+
+    options = LinkOptions(finish_within=20)
+    async with handling(options, options=DispatchOptions(order=order)) as (client, dispatcher):
+
+        @dispatcher.on_message()
+        def note(message: WholeMessage, link: Link) -> None:
+            raise AssertionError
+
+        async def send() -> None:
+            with pytest.raises(LinkLost):
+                await client.send_stream(Kind.TEXT, drip())
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as tasks:
+                tasks.start_soon(send)
+                with pytest.raises(LinkLost, match="1008 the message was not finished in time"):
+                    await client.receive()
+        assert trio.current_time() == pytest.approx(20)
     assert errors_in(caplog) == []
 
 

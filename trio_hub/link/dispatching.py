@@ -17,6 +17,7 @@ it tells of the latest status when those before it are told, so a slow handler m
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Hashable
 from typing import Any
@@ -139,7 +140,7 @@ class Dispatcher(HandlerSets):
             if not self.takers(message.kind):
                 return
             try:
-                message = await _whole(message)
+                message = await self._whole(message)
             except StreamReset as error:
                 self._blame(error)
                 return
@@ -177,9 +178,21 @@ class Dispatcher(HandlerSets):
             _stop(message, CloseCode.NORMAL)
 
     async def _hand_whole_to(self, takers: list[MessageHandler], message: Incoming) -> None:
-        whole = await _whole(message)
+        whole = await self._whole(message)
         for taker in takers:
             await self._call(taker, WholeMessage(whole.kind, whole.data, stream=whole.stream))
+
+    async def _whole(self, message: Incoming) -> WholeMessage:
+        """Read a message whole, within the time that one may take: the heart is content with any piece of it.
+
+        On a stream it may take longer, for it holds up nobody.
+        """
+        if isinstance(message, WholeMessage):
+            return message
+        within = self._link.options.finish_within if message.stream is None else math.inf
+        with trio.move_on_after(within):
+            return WholeMessage(message.kind, await message.read(), stream=message.stream)
+        raise PeerFault(CloseCode.POLICY, "the message was not finished in time")
 
     # -- status
 
@@ -272,12 +285,6 @@ class _Lanes:
             self._taken -= 1
             self._room.unpark()
         del self._lanes[lane]
-
-
-async def _whole(message: Incoming) -> WholeMessage:
-    if isinstance(message, WholeMessage):
-        return message
-    return WholeMessage(message.kind, await message.read(), stream=message.stream)
 
 
 def _stop(message: Incoming, code: int) -> None:

@@ -6,7 +6,8 @@ one beat (a quarter of the shortest limit), never earlier:
 - say anything at all: after `ping_interval` of silence it is asked, after `pong_timeout` more it is in TIMEOUT for the
   length of `grace`, which ends as soon as it is heard (as of a beat), and then it is given up;
 - take what we write: some byte within `write_timeout`;
-- finish the message it began: within `finish_within`.
+- finish the message it began: within `finish_within`. Where it is had piece by piece that is the next piece of it; who
+  puts pieces together has a deadline of their own.
 
 Silence counts only while somebody of ours listens: a program that is busy with a message must not blame the peer.
 """
