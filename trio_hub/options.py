@@ -76,8 +76,8 @@ class LinkOptions:
     are how memory is eaten within a size limit. Where messages are had piece by piece, and in dialects, there may be
     any number of them: there small ones are joined as they come."""
     finish_within: float = attrs.field(default=60.0, validator=_positive)
-    """From the first byte of a message to its last: 1 MiB at 140 kbit/s. Where messages are had piece by piece, from one
-    piece to the next."""
+    """From the first byte of a message to its last: 1 MiB at 140 kbit/s. Where messages are had piece by piece, from
+    one piece to the next."""
     ping_interval: float = attrs.field(default=25.0, validator=_positive)
     """Silence after which a ping is sent. Proxies commonly cut idle connections after 30 or 60 s."""
     pong_timeout: float = attrs.field(default=20.0, validator=_positive)
