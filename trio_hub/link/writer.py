@@ -14,6 +14,7 @@ still be dropped or replaced, until the socket has room for them.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import trio
@@ -61,7 +62,7 @@ class Writer:
         self._write_now = transport.write_now  # not called any more once stopped
         self._options = options
         self._on_failure = on_failure
-        self._queue: list[bytes] = []
+        self._queue: deque[bytes] = deque()
         self._queue_size = 0
         self._source: Source | None = None
         self._last = False  # the last words are in the queue
@@ -166,7 +167,7 @@ class Writer:
     def _next_piece(self) -> tuple[bytes, bool]:
         if self._queue:
             if self._options.dialect.is_webson:  # its peers take a header apart that comes in two reads
-                data = self._queue.pop(0)
+                data = self._queue.popleft()
             else:
                 data = b"".join(self._queue)
                 self._queue.clear()
