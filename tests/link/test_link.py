@@ -967,6 +967,18 @@ async def test_a_long_reason_is_cut_at_a_characters_end(autojump_clock):
         peer.stream.hang_up()
 
 
+@pytest.mark.parametrize("code", [1005, 1006])
+async def test_a_reason_that_cannot_be_sent_is_a_misuse_and_decides_nothing(code, autojump_clock):
+    async with linked_in_memory() as (client, server):
+        with pytest.raises(Misuse, match="reason"):
+            await client.close(code, "why")
+        assert client.closed is None
+        async with open_tasks() as tasks:
+            tasks.start_soon(client.close, code)
+            assert await anext(server, None) is None
+        assert server.closed == CloseReason(1005)
+
+
 async def test_a_link_that_was_lost_says_nothing_that_may_not_be_said(autojump_clock):
     assert close_frame(CloseReason(1006, "gone")) == frame(CLOSE, b"")
 

@@ -832,10 +832,18 @@ async def test_credentials_in_a_url_are_shown_unless_headers_say_otherwise(autoj
         assert (await read_head(cable.far, OPENING)).headers["authorization"] == expected
 
 
-@pytest.mark.parametrize("wrong", [{"subprotocols": ["a\nb"]}, {"headers": {"X-Name": "a\nb"}}])
-async def test_what_cannot_be_sent_is_found_before_anybody_is_called(wrong):
+@pytest.mark.parametrize("wrong", ["chat", ["a\nb"], ["a b"], ["a,b"], ["a/b"], ["caf\xe9"], [""], ["good", 5], [b"a"]])
+async def test_subprotocols_are_tokens(wrong):
+    with pytest.raises(Misuse, match="subprotocol"):
+        async with open_link("ws://nobody.invalid/", subprotocols=wrong):
+            pass
+    with pytest.raises(Misuse, match="subprotocol"):
+        await serve_links(echo, listeners=[], subprotocols=wrong)
+
+
+async def test_what_cannot_be_sent_is_found_before_anybody_is_called():
     with pytest.raises(Misuse, match="headers"):
-        async with open_link("ws://nobody.invalid/", **wrong):
+        async with open_link("ws://nobody.invalid/", headers={"X-Name": "a\nb"}):
             pass
 
 
@@ -851,6 +859,7 @@ async def test_what_cannot_be_sent_is_found_before_anybody_is_called(wrong):
         "ws://[::1/",
         "ws://example.org:99999",
         "ws://example.org:port",
+        "ws://example.org:0/",
         "ws://example.org/caf\xe9",
         "ws://example.org/a b",
         "ws://example.org/a\x7fb",

@@ -90,6 +90,14 @@ async def test_bytes_come_from_whatever_has_some(source, autojump_clock):
         assert await anext(server) == b"b" * 200_000
 
 
+async def test_bytes_with_gaps_are_a_misuse(autojump_clock):
+    async with linked_in_memory() as (client, server):
+        with pytest.raises(Misuse, match="gaps"):
+            await client.send_stream(Kind.BINARY, memoryview(b"abcdef")[::2])
+        await client.send("and on it goes")
+        assert await receive(server, 1) == ["and on it goes"]
+
+
 async def test_private_control_frames_pass_a_message_in_fragments(autojump_clock):
     spring = Spring()
     options = LinkOptions(dialect=Dialect(opcodes={11}))

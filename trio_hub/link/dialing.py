@@ -45,6 +45,8 @@ class Address:
             raise Misuse("a WebSocket URL begins with ws:// or wss:// and a host")
         if not url.isascii() or not url.isprintable() or " " in url:
             raise Misuse("a URL is printable ASCII without spaces; quote what is not")
+        if port == 0:
+            raise Misuse("nobody can be reached at port 0")
         tls = parts.scheme == "wss"
         resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         authorization = None

@@ -366,8 +366,10 @@ class Link(Watched):
         """Leave politely: write what is queued, say goodbye, wait for the peer to do the same, close the stream.
 
         Takes at most `close_timeout`; then, or when cancelled, the stream is cut. A `receive` beside it ends. Several
-        may close it: the first says how, and all wait until that is done.
+        may close it: the first says how, and all wait until that is done. Raises `Misuse` for what may not be sent.
         """
+        if reason and code in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):  # which are said by saying nothing
+            raise Misuse(f"a reason cannot be sent with close code {code}")
         self.end(CloseReason(code, reason))
         if self._parted is not None:
             try:

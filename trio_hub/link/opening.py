@@ -39,6 +39,7 @@ _SWITCHING = b"HTTP/1.1 101"
 _ACCEPTING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 _EXTENSIONS = "Sec-WebSocket-Extensions"
 _EXTENSIONS_LINE = re.compile(rb"\r\n%s:([^\r\n]*)(?=\r\n)" % _EXTENSIONS.encode(), re.IGNORECASE)
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _NOTHING: tuple[Agreed, list[tuple[str, str]]] = (Agreed(), [])
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _NO_UPGRADE = (*_BROKEN, trio_websocket.HandshakeError, h11.ProtocolError, UnicodeError, PeerFault)
@@ -212,7 +213,11 @@ async def _verify_answer(verify: VerifyAnswer | None, headers: dict[str, str]) -
 def check_headers(headers: Mapping[str, str] | None, subprotocols: Sequence[str] = ()) -> None:
     """Raise `Misuse` for headers and subprotocols that cannot stand in an upgrade, or in its answer."""
     _encoded(headers, None)
-    _encoded({"Sec-WebSocket-Protocol": ", ".join(subprotocols)}, None)
+    if isinstance(subprotocols, str):
+        raise Misuse("subprotocols are a list, also where there is one")
+    for each in subprotocols:
+        if not isinstance(each, str) or not _TOKEN.fullmatch(each):  # RFC 6455 section 4.1
+            raise Misuse(f"{each!r} cannot be a subprotocol")
 
 
 def _encoded(headers: Mapping[str, str] | None, compression: Parameters | None) -> list[tuple[bytes, bytes]]:

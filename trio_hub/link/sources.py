@@ -47,6 +47,8 @@ async def _chunks_of(source: Source, read_size: int) -> AsyncGenerator[str | Byt
     if isinstance(source, str | bytes):
         yield source
     elif isinstance(source, bytearray | memoryview):
+        if isinstance(source, memoryview) and not source.c_contiguous:
+            raise Misuse("a message cannot come from a memoryview with gaps: make `bytes` of it")
         with memoryview(source).cast("B") as view:
             for at in range(0, len(view), read_size):
                 yield bytes(view[at : at + read_size])
