@@ -763,7 +763,7 @@ async def test_how_long_a_good_link_lasts_is_for_the_pool_to_say(autojump_clock)
     options = PoolOptions(retries=1, first_retry=1, longest_retry=1, good_after=100)
     async with shop() as there, open_pool(options) as pool:
         member = pool.dial("ws://memory/", open_stream=there.weather.open_stream)
-        for lasts in (100, 100, 99):
+        for lasts in (101, 101, 99):
             await member.wait_linked()
             await trio.sleep(lasts)
             there.weather.cut_once()
@@ -843,7 +843,7 @@ async def test_a_url_that_is_none_is_a_misuse(autojump_clock):
 )
 async def test_what_no_dial_could_say_is_a_misuse(wrong, autojump_clock):
     async with open_pool() as pool:
-        with pytest.raises(Misuse, match="headers|subprotocol"):
+        with pytest.raises(Misuse, match=r"headers|subprotocol"):
             pool.dial("ws://memory/", **wrong)
         assert pool.members == []
 
