@@ -178,7 +178,7 @@ class Server:
         self.presence = None if presence is None else Presence(self.hub, presence)
         self.typing = None if typing is None else Typing(self.hub, typing)
         if self.presence is not None:
-            self.hub.roster.on_change = self.presence.notice
+            self.hub.roster.on_change.append(self.presence.notice)
             self.hub.companions.append(self.presence.run)
             add_presence(router, self.presence, may_subscribe=may_subscribe)
         self.busy = Busy(self.hub, busy, partial(self._heed_load, router))

@@ -245,6 +245,8 @@ def _packed(luggage: Luggage) -> list[Any]:
         list(luggage.replies.items()),
         list(luggage.streamed),
         dict(luggage.heard),
+        luggage.since,
+        luggage.is_idle,
     ]
 
 
@@ -265,7 +267,8 @@ def _packed_body(body: Body) -> list[Any]:
 def _unpacked(data: Any) -> Luggage | None:
     """Return luggage that was packed so; None for what is none."""
     match data:
-        case [int(number), [*kept], [*owed], [*topics], int(highest), [*replies], [*streamed], dict(heard)]:
+        case [int(number), [*kept], [*owed], [*topics], int(highest), [*replies], [*streamed], dict(heard), *rest]:
+            since, idle = rest
             return Luggage(
                 number,
                 [_unpacked_body(each) for each in kept],
@@ -275,6 +278,8 @@ def _unpacked(data: Any) -> Luggage | None:
                 dict(replies),
                 streamed,
                 heard,
+                since,
+                idle,
             )
     return None
 

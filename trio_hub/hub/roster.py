@@ -7,6 +7,7 @@ made here, in one place, from what the outbox still holds and from what is remem
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
@@ -20,6 +21,7 @@ from trio_hub.hub.allowances import Allowances
 from trio_hub.hub.expiry import Expiry
 from trio_hub.hub.greeting import Former, Greeter
 from trio_hub.hub.index import Index, IndexStatistics
+from trio_hub.hub.places import Place, who_goes
 from trio_hub.hub.statistics import Counts
 from trio_hub.link.heart import Heart
 from trio_hub.link.link import Link
@@ -51,8 +53,8 @@ class TooManySessions(HubError):
 class Roster:
     """The connections of one hub, away ones included.
 
-    `on_change` is called with each that came, left, lost its link, got another one, or hears other topics than before.
-    It must not wait.
+    Those in `on_change` are called with each that came, left, lost its link, got another one, or hears other topics than
+    before. They must not wait.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Roster:
         self._allowances = Allowances(options, counts)
         self._arrivals = None if options.arrivals is None else Bucket(options.arrivals)
         self._index: Index[Connection] = Index()
-        self.on_change: Callable[[Connection], None] = _nobody_cares
+        self.on_change: list[Callable[[Connection], None]] = []
         self._at: Counter[str] = Counter()  # connections by where they came from last
         self._strangers: Counter[str] = Counter()  # who is on the way in, likewise
         self._stranger_count = 0  # of all of them
@@ -213,18 +215,37 @@ class Roster:
 
     def _make_place(self, user: str) -> None:
         """See that with one more connection this user has no more than may be; those who are away go first."""
-        options, known = self._options, self._index.of_user(user)
-        if len(known) < options.connections_of_user:
+        options = self._options
+        if len(self._index.of_user(user)) < options.connections_of_user:
             return
-        theirs = [each for each in known if not each.has_ended]
-        while len(theirs) >= options.connections_of_user:
-            away = [each for each in theirs if not each.attached]
-            if not (away or options.newest_wins):
-                self._counts.refused += 1
-                raise TooManySessions(f"a user may have {options.connections_of_user} connections")
-            loser = (away or theirs)[0]
-            theirs.remove(loser)
-            loser.end(_REPLACED)
+        newcomer = Place("", math.inf, attached=True)
+        going = who_goes([*self.places(user), newcomer], options.connections_of_user, newest_wins=options.newest_wins)
+        if newcomer in going:
+            self._counts.refused += 1
+            raise TooManySessions(self._too_many)
+        for place in going:
+            self.end_surplus(place)
+
+    def places(self, user: str) -> list[Place]:
+        """Return what there is of a user here: all that somebody may come back to."""
+        return [
+            Place(each.id, each.since, each.attached) for each in self._index.of_user(user) if not each.has_ended
+        ]
+
+    def end_surplus(self, place: Place) -> None:
+        """End a connection here that is one more than its user may have."""
+        connection = self._index.get(place.id)
+        if connection is None or connection.has_ended:
+            return
+        if self._options.newest_wins or not connection.attached:
+            connection.end(_REPLACED)
+        else:
+            self._counts.refused += 1
+            connection.end(CloseReason(CloseCode.TOO_MANY_SESSIONS, self._too_many))
+
+    @property
+    def _too_many(self) -> str:
+        return f"a user may have {self._options.connections_of_user} connections"
 
     def renew(self, connection: Connection, session: Session) -> None:
         """Have a connection go on with this session of the same user. Raises `Misuse` for another's.
@@ -272,7 +293,7 @@ class Roster:
             self._expiry.forget(connection)
             self._note_address(connection, None)
             self._counts.note_dropped(connection.outbox.statistics().dropped_by_reason)
-            self.on_change(connection)
+            self._changed(connection)
 
     def overflow(self, connection: Connection) -> None:
         """Too much is owed. Who is here is told in band and stays; who is away is given up, and told on return."""
@@ -339,18 +360,19 @@ class Roster:
             raise Misuse(f"a connection may subscribe to {self._options.topics} topics")
         is_new = self._index.subscribe(connection, topic)
         if is_new:
-            self.on_change(connection)
+            self._changed(connection)
         return is_new
 
     def unsubscribe(self, connection: Connection, topic: str) -> bool:
         """End a subscription; False if there was none. Never waits."""
         was_there = self._index.unsubscribe(connection, topic)
         if was_there:
-            self.on_change(connection)
+            self._changed(connection)
         return was_there
 
     def _changed(self, connection: Connection) -> None:
-        self.on_change(connection)
+        for heed in self.on_change:
+            heed(connection)
 
     def select(self, target: Target) -> list[Connection]:
         """Return the connections that a target stands for at this moment; one also by an id that it had before."""
@@ -377,10 +399,6 @@ class Roster:
     def connections(self) -> list[Connection]:
         """Return every connection, away or not."""
         return self.select(everyone())
-
-
-def _nobody_cares(connection: Connection) -> None:
-    """What happens to connections is told to nobody."""
 
 
 def _area_of(address: str) -> str:

@@ -14,6 +14,7 @@ and attaches the other, so no event can fall between them. The newest link alway
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -86,6 +87,8 @@ class Connection:
         self.id = id
         self.session = session
         self.address: str | None = None
+        self.since = time.time()  # also where it has gone on at another node
+        self.is_idle = False  # nobody sits at this device
         self.codec = codec
         self.topics: set[str] = set()
         self.topics_beside: set[str] = set()  # of these: what it hears of in them beside what is said there
@@ -306,7 +309,9 @@ class Connection:
         next_number, kept, owed = self.outbox.packed()
         highest, replies, streamed = self._hearing.requests.packed()
         topics = [*self.topics, *self.topics_beside]
-        return Luggage(next_number, kept, owed, topics, highest, replies, streamed, heard)
+        return Luggage(
+            next_number, kept, owed, topics, highest, replies, streamed, heard, since=self.since, is_idle=self.is_idle
+        )
 
     def unpack(self, luggage: Luggage) -> None:
         """Go on with what it has brought along, behind which stands what it has been owed here meanwhile, but for what
@@ -317,6 +322,7 @@ class Connection:
         self.outbox.unpack(luggage.next_number, luggage.kept, [*luggage.owed, *news])
         self._hearing.requests.unpack(luggage.highest, luggage.replies, luggage.streamed)
         self.gap = None
+        self.since, self.is_idle = luggage.since, luggage.is_idle
 
     async def live(self) -> None:
         """The life task: from the first link, handed over already, to the end. Raises nothing of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
@@ -20,6 +21,7 @@ class Luggage:
     that may be asked for again, by the numbers of their requests, `streamed` the requests whose replies were streamed.
     `heard` says how far each node was heard: what it said up to there is in the log, or was acknowledged, or is told of
     as missing.
+    `since` is when it began (wall clock); `is_idle` says that nobody sits at the device.
     """
 
     next_number: int
@@ -30,6 +32,8 @@ class Luggage:
     replies: Mapping[int, str | bytes] = attrs.field(factory=dict)
     streamed: Sequence[int] = ()
     heard: Mapping[str, int] = attrs.field(factory=dict)
+    since: float = attrs.field(factory=time.time)
+    is_idle: bool = False
 
     def knows(self, body: Body) -> bool:
         """Whether this event was owed where the luggage was packed. One that was carried reliably has a negative number
