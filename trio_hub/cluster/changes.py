@@ -23,15 +23,15 @@ class Changes:
         self._send = send
         self._waiting: deque[list[Any]] = deque(maxlen=_MOST)
         self._news = trio.lowlevel.ParkingLot()
-        self._makers: dict[str, Callable[[Target], object]] = {}
+        self._makers: dict[str, Callable[..., object]] = {}
 
-    def tell(self, change: str, number: int, of: Target) -> None:
+    def tell(self, change: str, number: int, of: Target, *details: Any) -> None:
         """Tell of a change, whose number is that of nothing else. Never waits."""
-        self._waiting.append([change, number, spelled_target(of)])
+        self._waiting.append([change, number, spelled_target(of), *details])
         self._news.unpark()
 
-    def heed(self, change: str, make: Callable[[Target], object]) -> None:
-        """Have `make` called when another node tells of such a change."""
+    def heed(self, change: str, make: Callable[..., object]) -> None:
+        """Have `make` called, with the target and details, when another node tells of such a change."""
         self._makers[change] = make
 
     async def run(self) -> None:
@@ -44,8 +44,8 @@ class Changes:
     def make(self, said: Any, is_known: Callable[[int], bool]) -> None:
         """Make a change that another node has told of; nothing where its number is known. Raises `Unreadable`."""
         match said:
-            case [str(change), int(number), target] if change in self._makers:
+            case [str(change), int(number), target, *details] if change in self._makers:
                 if not is_known(number):
-                    self._makers[change](target_from(target))
+                    self._makers[change](target_from(target), *details)
             case _:
                 raise Unreadable(f"no change that is known here: {said!r:.100}")

@@ -51,6 +51,7 @@ class Departures:
         self.is_away = False
         self.carried = 0
         self.lost = 0
+        self.lost_words = 0
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -78,6 +79,8 @@ class Departures:
             self._queue.append(_Word(channel, payload))
             self._queued += 1
             self._news.unpark()
+        else:
+            self.lost_words += 1
 
     async def wait_left(self) -> None:
         """Wait until all that waits now has left, or is lost."""
@@ -102,6 +105,7 @@ class Departures:
                     log.warning("other nodes do not hear this one: %s", error)
                 self.is_away = True
                 self._lose(count)
+                self.lost_words += 1
                 taken += self._lose_waiting()
             self._done += taken
             self._left.unpark_all()

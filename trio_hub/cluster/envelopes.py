@@ -20,7 +20,7 @@ from trio_hub.hub.editors import Edit
 from trio_hub.targets import Target, claim
 from trio_hub.wire import cbor
 
-__all__ = ["Carried", "Envelope", "Sealing", "Unreadable", "spelled_target", "target_from"]
+__all__ = ["Carried", "Envelope", "Sealing", "Unreadable", "envelopes_from", "spelled_target", "target_from"]
 
 _MAC: Final = 16
 
@@ -112,12 +112,13 @@ class Sealing:
         """Return a payload that holds these, in order."""
         return self.sealed([[each.number, each.previous, each.is_copy, each.contents] for each in envelopes])
 
-    def opened_envelopes(self, payload: bytes) -> list[Envelope]:
-        """Return the envelopes in a payload. Raises `Unreadable`."""
-        try:
-            return [Envelope(*each) for each in self.opened(payload)]
-        except TypeError as error:
-            raise Unreadable(str(error)) from error
+
+def envelopes_from(data: Any) -> list[Envelope]:
+    """Return the envelopes that a payload says. Raises `Unreadable`."""
+    try:
+        return [Envelope(*each) for each in data]
+    except TypeError as error:
+        raise Unreadable(str(error)) from error
 
 
 def _finite(seconds: float) -> float | None:

@@ -267,8 +267,18 @@ def _packed_body(body: Body) -> list[Any]:
 def _unpacked(data: Any) -> Luggage | None:
     """Return luggage that was packed so; None for what is none."""
     match data:
-        case [int(number), [*kept], [*owed], [*topics], int(highest), [*replies], [*streamed], dict(heard), *rest]:
-            since, idle = rest
+        case [
+            int(number),
+            [*kept],
+            [*owed],
+            [*topics],
+            int(highest),
+            [*replies],
+            [*streamed],
+            dict(heard),
+            float(since),
+            bool(idle),
+        ]:
             return Luggage(
                 number,
                 [_unpacked_body(each) for each in kept],

@@ -29,6 +29,11 @@ class Node:
     in_doubt_since: float | None = None  # something that it said may be missing, and it has not told yet
 
     @property
+    def life(self) -> str:
+        """What tells it from one that had the same name before, as soon as it has said where its ids begin."""
+        return f"{self.name} {self.origin}"
+
+    @property
     def is_here(self) -> bool:
         """Whether it lives, as far as we know."""
         return not self.has_left and trio.current_time() - self.beaten_at < _GONE_AFTER

@@ -22,16 +22,20 @@ import trio
 
 from trio_hub.cluster.asking import Asking
 from trio_hub.cluster.backplane import Arrival, Backplane, BackplaneHealth, Interrupted, Membership, Outbound
+from trio_hub.cluster.caps import Caps
 from trio_hub.cluster.certainty import Certainty
 from trio_hub.cluster.changes import Changes
 from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, whom
 from trio_hub.cluster.departures import Departures
-from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable
+from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable, envelopes_from
 from trio_hub.cluster.interest import Interest
 from trio_hub.cluster.moving import Moving
 from trio_hub.cluster.nodes import Node, Nodes
 from trio_hub.cluster.numbering import Beat, Said
+from trio_hub.cluster.users import USER, Users
+from trio_hub.cluster.words import QUESTION, Words
 from trio_hub.errors import Misuse, Unreachable
+from trio_hub.hub.carrying import GONE
 from trio_hub.hub.editors import Edit
 from trio_hub.hub.hub import Hub
 from trio_hub.hub.inbox import Publication
@@ -101,6 +105,14 @@ class Relay:
         self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._own_number, options)
         self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()  # what may come twice
         self._changes = Changes(self._send_change)
+        self._words = words = Words(self.nodes, asking, self._say_word)
+        self._users = Users(hub.roster, self._say_on, self._say_to_life)
+        self._caps = Caps(hub.roster, self._users, hub.options)
+        self._lost_words = 0  # as far as that was made good
+        words.hear(USER, self._users.heed)
+        words.hear(GONE, lambda life, _: self._users.lose(life))
+        self.hear, self.say, self.answer = words.hear, words.say, words.answer
+        self.share, self.shared, self.hear_shared = self._users.share, self._users.shared, self._users.hear
         self._reliably = self._heard = self._twice = self._holes = self._unreadable = 0
         for channel in (_NODES, EVERYBODY, self._direct(self.node), channel_of("origin", hub.roster.origin)):
             self._interest.want(channel)
@@ -170,11 +182,11 @@ class Relay:
         left = body.expires_at - trio.current_time()
         return Carried(publication.name, body.open_json, publication.target, body.delivery, left, edits).encoded()
 
-    def tell(self, change: str, of: Target) -> None:
+    def tell(self, change: str, of: Target, *details: Any) -> None:
         """Have all other nodes make a change. See `Carrier`."""
-        self._changes.tell(change, self._said.next_number(), of)
+        self._changes.tell(change, self._said.next_number(), of, *details)
 
-    def heed(self, change: str, make: Callable[[Target], object]) -> None:
+    def heed(self, change: str, make: Callable[..., object]) -> None:
         """Have `make` called when another node tells of such a change. See `Carrier`."""
         self._changes.heed(change, make)
 
@@ -190,6 +202,27 @@ class Relay:
             except Unreachable as error:
                 log.warning("other nodes have to wait for what they should know: %s", error)
             await trio.sleep(_AGAIN)
+
+    # -- words
+
+    @property
+    def others(self) -> list[str]:
+        """The other nodes. See `Carrier`."""
+        return self._words.lives
+
+    async def ask(self, question: str, data: Any) -> dict[str, Any]:
+        """Return what the other nodes answer. See `Carrier`."""
+        return await self._words.ask(question, data, self.options.answer_within) if self._can_ask else {}
+
+    def _say_word(self, node: str | None, said: list[Any]) -> None:
+        self._say_on(_NODES if node is None else self._direct(node), said)
+
+    def _say_on(self, channel: str, said: list[Any]) -> None:
+        if self.has_others:
+            self._departures.say(channel, self._sealing.sealed(said))
+
+    def _say_to_life(self, life: str, said: list[Any]) -> None:
+        self._words.say(USER, said, life)
 
     # -- tickets
 
@@ -235,6 +268,8 @@ class Relay:
                 tasks.start_soon(self._departures.run, membership)
                 tasks.start_soon(self._beat)
                 tasks.start_soon(self._certainty.run)
+                tasks.start_soon(self._users.run)
+                tasks.start_soon(self._caps.run)
                 await self._interest.wait_listening([_NODES, EVERYBODY])
                 task_status.started()
                 while True:
@@ -247,10 +282,12 @@ class Relay:
         if isinstance(item, Interrupted):
             if item.channel == _CHANGES:
                 log.error("other nodes may have revoked or invalidated sessions, which is not known here")
+                self._words.doubt(missed_changes=True)
             elif item.channel is not None:
                 self._tell_hole(EVERYBODY)
             else:  # the next beats tell what is missing
                 self.nodes.doubt()
+                self._words.doubt()
             return
         node = self.nodes.get(item.origin)
         try:
@@ -259,7 +296,11 @@ class Relay:
             elif item.channel == _CHANGES:
                 self._changes.make(self._sealing.opened(item.payload), partial(self._is_known, node))
             else:
-                for envelope in self._sealing.opened_envelopes(item.payload):
+                said = self._sealing.opened(item.payload)
+                if isinstance(said, list) and said[:1] == [USER]:
+                    self._words.heed(node, USER, said)
+                    return
+                for envelope in envelopes_from(said):
                     await self._deliver(node, item, envelope)
         except Unreadable as error:
             self._unreadable += 1
@@ -305,6 +346,11 @@ class Relay:
             self._say(_NODES, self._said.beat())
             if not self.health().is_deaf and self.nodes.note_gone():
                 self._tell_hole(EVERYBODY)
+            if self._departures.lost_words > self._lost_words and not self._departures.is_away:
+                self._lost_words = self._departures.lost_words
+                self._words.doubt()
+            if self._words.look():
+                self._users.meet()
             await trio.sleep(_BEAT)
 
     def _own_number(self) -> dict[str, int]:
@@ -334,6 +380,8 @@ class Relay:
         self._departures.say(self._direct(node), self._sealing.sealed(said))
 
     async def _answer(self, node: str, what: str, details: list[Any]) -> Any:
+        if what == QUESTION and len(details) == 2:
+            return self._words.find_answer(*details)
         return await self._moving.answer(node, what, details)
 
     def _heed(self, node: Node, said: Any, tasks: trio.Nursery) -> None:
@@ -345,12 +393,16 @@ class Relay:
                     node.heard.heard_from_the_first()
                 node.origin = str(facts.get("origin", ""))
                 node.connections = int(facts.get("connections", 0))
+                if self._words.meet(node) and node.connections:  # who comes there later is asked about by that node
+                    self._users.meet()
                 self._check(node, Beat(since, number, latest, is_sound))
                 self._certainty.note(node, answered)
             case ["ask", int(since), int(number)]:
                 self._say(self._direct(node.name), self._said.since(since), number)
             case ["left"]:
                 node.has_left = True
+            case ["word", str(word), data]:
+                self._words.heed(node, word, data)
             case [*_]:
                 self._asking.heed(node.name, said, tasks)
             case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from trio_hub.hub.editors import Edit
 from trio_hub.hub.inbox import Publication
@@ -13,7 +13,13 @@ from trio_hub.session import Session
 from trio_hub.targets import Target
 from trio_hub.wire.codecs import Codec
 
-__all__ = ["Carrier", "Carry"]
+__all__ = ["GONE", "MET", "Carrier", "Carry"]
+
+MET: Final = "met"
+"""Is heard of each node that is here from now on, or to which, or from which, words may have been lost; with whether
+changes may have been missed, too."""
+GONE: Final = "gone"
+"""Is heard of each that is gone."""
 
 
 class Carry(enum.Enum):
@@ -46,12 +52,49 @@ class Carrier(Protocol):
         """Wait until the backplane has an event; as long as it takes. If cancelled, it may have it, or not."""
         ...
 
-    def tell(self, change: str, of: Target) -> None:
+    def tell(self, change: str, of: Target, *details: Any) -> None:
         """Have all other nodes make a change of those whom a target selects there, too; reliably. Never waits."""
         ...
 
-    def heed(self, change: str, make: Callable[[Target], object]) -> None:
-        """Have `make` called when another node tells of such a change."""
+    def heed(self, change: str, make: Callable[..., object]) -> None:
+        """Have `make` called, with the target and details, when another node tells of such a change."""
+        ...
+
+    # -- what nodes say to each other beside events: data, which may be lost, and then `MET` is heard
+
+    @property
+    def others(self) -> list[str]:
+        """The other nodes that are here: they are called so for as long as they live."""
+        ...
+
+    def say(self, word: str, data: Any, to: str | None = None) -> None:
+        """Say something to another node, or to all: what one is told it hears in that order. Never waits."""
+        ...
+
+    def hear(self, word: str, make: Callable[[str, Any], object]) -> None:
+        """Have `make` called with the node that says this word, and what it says."""
+        ...
+
+    async def ask(self, question: str, data: Any) -> dict[str, Any]:
+        """Return what the other nodes answer; waits for a bounded time, and leaves out who has not answered by then."""
+        ...
+
+    def answer(self, question: str, find: Callable[[Any], Any]) -> None:
+        """Have this question of other nodes answered by `find`, which must not wait."""
+        ...
+
+    def share(self, what: str, user: str, fact: Any) -> None:
+        """State a fact about this node's part of a user, for those nodes that have connections of theirs, too; None
+        takes it back. Never waits.
+        """
+        ...
+
+    def shared(self, what: str, user: str) -> list[Any]:
+        """Return such facts of other nodes about a user of whom there are connections here."""
+        ...
+
+    def hear_shared(self, what: str, make: Callable[[str], object]) -> None:
+        """Have `make` called with each user of whom other nodes state something else than before."""
         ...
 
     async def wait_listening(self, topic: str) -> None:

@@ -53,8 +53,8 @@ class TooManySessions(HubError):
 class Roster:
     """The connections of one hub, away ones included.
 
-    Those in `on_change` are called with each that came, left, lost its link, got another one, or hears other topics than
-    before. They must not wait.
+    Those in `on_change` are called with each that came, left, lost its link, got another one, has another id, or hears
+    other topics than before. They must not wait.
     """
 
     def __init__(
@@ -228,9 +228,7 @@ class Roster:
 
     def places(self, user: str) -> list[Place]:
         """Return what there is of a user here: all that somebody may come back to."""
-        return [
-            Place(each.id, each.since, each.attached) for each in self._index.of_user(user) if not each.has_ended
-        ]
+        return [Place(each.id, each.since, each.attached) for each in self._index.of_user(user) if not each.has_ended]
 
     def end_surplus(self, place: Place) -> None:
         """End a connection here that is one more than its user may have."""
@@ -284,6 +282,8 @@ class Roster:
             self._greeter.remember(connection.id, gap)
             self._index.rename(connection, id)
         connection.restart(id, self._greeter.hello(id, gap, connection.highest_request), reason)
+        if gap.successor is not None:
+            self._changed(connection)
 
     def _left(self, connection: Connection, reason: str) -> None:
         """Take a connection out of the index, and remember why, if it is still there."""
