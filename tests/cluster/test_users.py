@@ -34,7 +34,7 @@ async def is_closed_with(client, code: int) -> None:
 
 
 async def is_refused(world: World) -> None:
-    with pytest.raises(Closed) as caught:
+    with pytest.raises(Closed) as caught:  # noqa: PT012
         async with world.open_client(token="ann") as client:
             with trio.fail_after(SOON):
                 await anext(client)
@@ -137,7 +137,8 @@ async def test_nobody_is_kept_in_mind_who_is_nowhere(autojump_clock):
         await trio.sleep(100)
         for each in (a, b):
             users = each.server.relay._users
-            assert not (users._ours or users._theirs or users._said or users._marked or each.server.relay._caps._stated)
+            kept = [users._ours, users._theirs, users._said, users._marked, each.server.relay._caps._stated]
+            assert not any(kept)
 
 
 PLACES = st.lists(st.builds(Place, st.uuids().map(str), st.floats(0, 3), st.booleans()), max_size=6)

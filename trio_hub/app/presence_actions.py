@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Coroutine
 from typing import Any, Literal
 
 import attrs
@@ -72,15 +73,16 @@ def add_presence(router: Router, presence: Presence, *, may_subscribe: MaySubscr
     """
 
     @router.action("presence", critical=False)
-    def list_present(connection: Connection, data: Subscribe) -> dict[str, Any]:
+    async def list_present(connection: Connection, data: Subscribe) -> dict[str, Any]:
         check_may_hear(connection.session, data.topic, may_subscribe)
-        return {"topic": data.topic, "users": presence.present(data.topic)}
+        return {"topic": data.topic, "users": await presence.present_anywhere(data.topic)}
 
     @router.action("watch", ordered=True, critical=False)
-    def watch(connection: Connection, data: Subscribe) -> dict[str, Any]:
+    def watch(connection: Connection, data: Subscribe) -> dict[str, Any] | Coroutine[Any, Any, dict[str, Any]]:
         check_may_hear(connection.session, data.topic, may_subscribe)
         with too_many_is_refused():
-            return {"topic": data.topic, "users": presence.watch(connection, data.topic)}
+            listed = presence.watch(connection, data.topic)
+        return {"topic": data.topic, "users": listed} if isinstance(listed, dict) else _listed(data.topic, listed)
 
     @router.action("unwatch", ordered=True)
     def unwatch(connection: Connection, data: Subscribe) -> None:
@@ -106,15 +108,19 @@ def add_presence(router: Router, presence: Presence, *, may_subscribe: MaySubscr
         presence.set_active(connection, active=data.user_is_active)
 
     @router.action("get_statuses", critical=False)
-    def get_statuses(connection: Connection, data: Nothing) -> dict[str, Any]:
-        statuses = {user_id: presence.visible_to(connection, user_id) for user_id in presence.everybody()}
-        return {user_id: status for user_id, status in statuses.items() if status is not Status.OFFLINE}
+    async def get_statuses(connection: Connection, data: Nothing) -> dict[str, Any]:
+        return await presence.visible_anywhere(connection, None)
 
     @router.action("get_statuses_by_ids", critical=False)
-    def get_statuses_by_ids(connection: Connection, data: Users) -> dict[str, Any]:
+    async def get_statuses_by_ids(connection: Connection, data: Users) -> dict[str, Any]:
         if len(data.user_ids) > _MOST_USERS:
             raise RequestFailed(400, "bad_request", f"Expected {_MOST_USERS} users at most - at `$.user_ids`")
-        return {user_id: presence.visible_to(connection, user_id) for user_id in data.user_ids}
+        visible = await presence.visible_anywhere(connection, data.user_ids)
+        return {user_id: visible.get(user_id, Status.OFFLINE) for user_id in data.user_ids}
+
+
+async def _listed(name: str, listed: Awaitable[dict[str, Status]]) -> dict[str, Any]:
+    return {"topic": name, "users": await listed}
 
 
 def add_typing(router: Router, typing: Typing, *, may_subscribe: MaySubscribe) -> None:
