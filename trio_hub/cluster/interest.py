@@ -7,7 +7,7 @@ about to hear something may wait until that is in effect: what is said elsewhere
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Container, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -24,6 +24,9 @@ _PATIENCE: Final = 1.0  # s, for which somebody is kept waiting; while the backp
 class Interest:
     """The channels that are wanted, and those that are listened to. `origin` begins the ids of our own connections,
     which need no channel each; `listens_to` is told of channels that are listened to from now on.
+
+    ``channel in interest`` says whether somebody relies on hearing it: it is listened to, or nobody could wait any
+    longer until it was. What is said on it meanwhile is missing.
     """
 
     def __init__(self, origin: str, listens_to: Callable[[Iterable[str]], None]) -> None:
@@ -31,15 +34,14 @@ class Interest:
         self._listens_to = listens_to
         self._wanted: Counter[str] = Counter()
         self._listened: set[str] = set()
+        self._promised: set[str] = set()
         self._changed: dict[str, None] = {}
         self._news = trio.lowlevel.ParkingLot()
         self._in_effect = trio.lowlevel.ParkingLot()
         self._is_deaf = True
 
-    @property
-    def channels(self) -> Container[str]:
-        """Those that are listened to."""
-        return self._listened
+    def __contains__(self, channel: object) -> bool:
+        return channel in self._listened or channel in self._promised
 
     def heed(self, kind: str, name: str, is_here: bool) -> None:
         """Note that a ``topic``, ``user`` or ``connection`` is here from now on, or no more."""
@@ -57,6 +59,7 @@ class Interest:
         self._wanted[channel] -= 1
         if not self._wanted[channel]:
             del self._wanted[channel]
+            self._promised.discard(channel)
             self._note(channel)
 
     def _note(self, channel: str) -> None:
@@ -66,9 +69,11 @@ class Interest:
 
     async def wait_listening(self, channels: Iterable[str]) -> None:
         """Wait until these, which are wanted, are listened to; for a bounded time, and not at all while deaf."""
+        channels = set(channels)
         with trio.move_on_after(_PATIENCE):
             while not self._is_deaf and not self._listened.issuperset(channels):
                 await self._in_effect.park()
+        self._promised |= channels - self._listened
 
     @asynccontextmanager
     async def expecting(self, channels: Iterable[str]) -> AsyncIterator[None]:
@@ -106,6 +111,7 @@ class Interest:
             self._is_deaf = membership.health().is_deaf
             await membership.listen(new)
             self._listened.update(new)
+            self._promised.difference_update(new)
             self._listens_to(new)
         self._is_deaf = membership.health().is_deaf
         self._in_effect.unpark_all()

@@ -413,7 +413,7 @@ class Relay:
         if node.heard.misses(beat):
             self._ask(node)
             return
-        missing = node.heard.check(beat, self._interest.channels)
+        missing = node.heard.check(beat, self._interest)
         node.in_doubt_since = None
         for channel in [EVERYBODY] if missing is None else missing:
             self._tell_hole(channel)
