@@ -191,7 +191,8 @@ class HubOptions:
     connections: int = attrs.field(default=100_000, validator=_positive)
     """Connections in all, away ones included; one more is refused with 503."""
     connections_of_user: int = attrs.field(default=100_000, validator=_positive)
-    """Connections of one user, away ones included; no bound of its own if nothing is said. 1 is one session only."""
+    """Connections of one user, away ones included, at all nodes together; no bound of its own if nothing is said. 1 is
+    one session only."""
     newest_wins: bool = False
     """Who has to go when a user has one more than that: the one that has been here longest, which is closed with 4503,
     or the new one, with 4504. Connections that are away go before either."""

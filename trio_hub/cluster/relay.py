@@ -403,8 +403,8 @@ class Relay:
                 node.has_left = True
             case ["word", str(word), data]:
                 self._words.heed(node, word, data)
-            case [*_]:
-                self._asking.heed(node.name, said, tasks)
+            case [*words]:
+                self._asking.heed(node.name, words, tasks)
             case _:
                 raise Unreadable(f"no word of a node: {said!r:.100}")
 
