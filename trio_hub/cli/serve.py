@@ -131,6 +131,7 @@ async def _serve(
     server: Server, host: str, port: int, unix: str | None, context: ssl.SSLContext | None, shared: bool
 ) -> None:
     """Serve until a signal comes; then say goodbye, until another one comes."""
+    inode = 0
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with open_tasks() as tasks:
             if unix is None:
