@@ -1,10 +1,13 @@
 """Nodes that share a backplane tell each other's people what they tell their own."""
 
+from contextlib import suppress
+
 import attrs
 import pytest
 import trio
 
 from tests.cluster.several import open_nodes
+from trio_hub.cluster.backplane import Outbound
 from trio_hub.delivery import volatile
 from trio_hub.errors import Gap, Misuse
 from trio_hub.hub.carrying import Carry
@@ -13,6 +16,7 @@ from trio_hub.hub.editors import Edit, Editors
 from trio_hub.messages import Event
 from trio_hub.options import ClusterOptions
 from trio_hub.targets import connection, everyone, topic, user, users
+from trio_hub.wire import cbor
 
 
 async def test_an_event_reaches_people_at_other_nodes(autojump_clock):
@@ -181,3 +185,42 @@ async def test_what_crosses_is_counted_for_prometheus(autojump_clock):
                 answer += data
         assert b"\ntrio_hub_cluster_heard_total 1.0\n" in answer
         assert b"\ntrio_hub_cluster_nodes 1.0\n" in answer
+
+
+GARBAGE = [
+    b"",
+    b"\xff\xff",
+    cbor.dumps(None),
+    cbor.dumps([]),
+    cbor.dumps([1, 2, 3]),
+    cbor.dumps([[1, 0, False, b"?"]]),
+    cbor.dumps([[1, 0, False, cbor.dumps(["x", "no bytes", ["everyone", ""], [False, None, None, None], []])]]),
+    cbor.dumps([["x", "y", "z", "w"]]),
+    cbor.dumps(["beat", 0, 5, {"t:town": "five"}, True, 0, {"age": "old"}]),
+    cbor.dumps(["beat", 0, 5, {"t:town": "five"}, True, 0, {"connections": "many"}]),
+    cbor.dumps(["ask", 10**30, 1]),
+    cbor.dumps(["question", 1, "find", [1, 2, 3]]),
+    cbor.dumps(["question", 2, "give", ["a", "b", "c", "d"]]),
+    cbor.dumps(["answered", 1, 0, 1, b"?"]),
+    cbor.dumps(["word", "user", 7]),
+    cbor.dumps(["user", 7, 7]),
+    cbor.dumps(["revoke", "one", ["everyone", ""]]),
+    cbor.dumps(["revoke", 1, ["nobody", "knows"]]),
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+async def test_garbage_ends_nothing(garbage, autojump_clock):
+    async with open_nodes("a", "b") as (backplane, (a, b)), b.open_client(token="bob", topics=["town"]) as bob:
+        async with backplane.join("evil") as evil:
+            for channel in ("nodes", "n:b", "*", "t:town", "u:bob"):
+                await evil.send([Outbound(channel, garbage)])
+            for channel in ("reliably", "changes"):
+                await evil.send([Outbound(channel, garbage, reliable=True)])
+            await trio.sleep(5)
+        await a.server.publish(Event("news"), to=topic("town"))
+        with suppress(Gap):
+            assert (await anext(bob)).name == "news"
+            return
+        await a.server.publish(Event("news"), to=topic("town"))
+        assert (await anext(bob)).name == "news"

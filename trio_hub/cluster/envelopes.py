@@ -57,6 +57,8 @@ class Carried:
         """Return what these bytes say. Raises `Unreadable`."""
         try:
             name, json, target, (volatile, key, whole, left), edits = cbor.loads(data)
+            if not (isinstance(name, str) and isinstance(json, bytes)):
+                raise Unreadable("an event has a name and JSON")
             return cls(
                 name,
                 json,

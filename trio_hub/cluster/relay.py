@@ -302,7 +302,7 @@ class Relay:
                     return
                 for envelope in envelopes_from(said):
                     await self._deliver(node, item, envelope)
-        except Unreadable as error:
+        except (Unreadable, TypeError, ValueError) as error:  # another version, perhaps, or anybody: see `Sealing`
             self._unreadable += 1
             log.error("node %r said what nobody can read: %s", item.origin, error)
 
