@@ -246,7 +246,9 @@ class Run:
                         trouble.cancel_scope.cancel()
                     await trio.sleep(5)
                     publishing.cancel_scope.cancel()
-                await trio.sleep(plan.noticed_within)
+                with trio.move_on_after(plan.noticed_within):
+                    while self.missing():  # noqa: ASYNC110 - whatever comes may be what is missing
+                        await trio.sleep(1)
                 listening.cancel_scope.cancel()
 
     def missing(self) -> list[tuple[int, tuple[int, int]]]:

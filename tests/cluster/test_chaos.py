@@ -11,7 +11,7 @@ from tests.cluster.chaos import Plan, Run
 async def test_everybody_hears_everything_once_or_of_a_gap():
     plan = Plan(
         clients=12, publishers=2, lasts=14, kill_every=5, freeze_every=6, redis_away_at=4, redis_away_for=3,
-        noticed_within=8,
+        noticed_within=30,
     )  # fmt: skip
     run = Run(plan)
     await run.run()
