@@ -38,10 +38,11 @@ class Cluster:
         self._tasks = tasks
         self._scopes: dict[World, trio.CancelScope] = {}
 
-    async def start(self, name: str) -> World:
-        """Start one more node. It has heard the others, and they have heard it."""
+    async def start(self, name: str, *, settled: bool = True) -> World:
+        """Start one more node, and wait until they have heard it, too, that were there before."""
         world: World = await self._tasks.start(self._run, name)
-        await trio.sleep(1)
+        if settled:
+            await trio.sleep(1)
         return world
 
     async def _run(self, name: str, *, task_status: trio.TaskStatus[World]) -> None:

@@ -34,7 +34,7 @@ class SlowBackplane(MemoryBackplane):
 async def test_a_subscription_waits_until_it_is_in_effect(autojump_clock):
     backplane = SlowBackplane()
     async with backplane.join("a") as member, trio.open_nursery() as nursery:
-        interest = Interest("abcdef", lambda channels: None)
+        interest = Interest("abcdef", lambda channels: None, lambda: False)
         nursery.start_soon(interest.run, member)
         interest.want("t:first")
         await trio.testing.wait_all_tasks_blocked()
@@ -51,7 +51,7 @@ async def test_a_subscription_waits_until_it_is_in_effect(autojump_clock):
 async def test_what_nobody_waits_for_any_longer_is_relied_on(autojump_clock):
     backplane = SlowBackplane()
     async with backplane.join("a") as member, trio.open_nursery() as nursery:
-        interest = Interest("abcdef", lambda channels: None)
+        interest = Interest("abcdef", lambda channels: None, lambda: False)
         nursery.start_soon(interest.run, member)
         interest.want("t:first")
         await trio.testing.wait_all_tasks_blocked()

@@ -177,3 +177,17 @@ def test_what_was_acknowledged_where_it_came_from_is_known():
     assert not any(luggage.knows(body("a", number)) for number in (6, 8, -2))
     assert not luggage.knows(body("c", 1))
     assert not luggage.knows(body())
+
+
+async def test_a_node_that_has_just_begun_fetches_as_well(autojump_clock):
+    """When all are replaced, clients come to it before it has heard itself."""
+    async with open_cluster() as cluster:
+        a = await cluster.start("a")
+        road = Road(a)
+        async with a.open_client(token="ann", topics=["town"], weather=road) as ann:
+            road.cut()
+            b = await cluster.start("b", settled=False)
+            await a.server.publish(Event("news"), to=topic("town"))
+            road.to = b
+            road.mend()
+            assert (await anext(ann)).name == "news"

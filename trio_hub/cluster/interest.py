@@ -23,13 +23,15 @@ _PATIENCE: Final = 1.0  # s, for which somebody is kept waiting; while the backp
 
 class Interest:
     """The channels that are wanted, and those that are listened to. `origin` begins the ids of our own connections,
-    which need no channel each; `listens_to` is told of channels that are listened to from now on.
+    which need no channel each; `listens_to` is told of channels that are listened to from now on, `is_deaf` says that
+    there is no sense in waiting until they are.
 
     ``channel in interest`` says whether somebody relies on hearing it: it is listened to, or nobody could wait any
     longer until it was. What is said on it meanwhile is missing.
     """
 
-    def __init__(self, origin: str, listens_to: Callable[[Iterable[str]], None]) -> None:
+    def __init__(self, origin: str, listens_to: Callable[[Iterable[str]], None], is_deaf: Callable[[], bool]) -> None:
+        self._is_deaf = is_deaf
         self._origin = origin
         self._listens_to = listens_to
         self._wanted: Counter[str] = Counter()
@@ -38,7 +40,6 @@ class Interest:
         self._changed: dict[str, None] = {}
         self._news = trio.lowlevel.ParkingLot()
         self._in_effect = trio.lowlevel.ParkingLot()
-        self._is_deaf = True
 
     def __contains__(self, channel: object) -> bool:
         return channel in self._listened or channel in self._promised
@@ -71,7 +72,7 @@ class Interest:
         """Wait until these, which are wanted, are listened to; for a bounded time, and not at all while deaf."""
         channels = set(channels)
         with trio.move_on_after(_PATIENCE):
-            while not self._is_deaf and not self._listened.issuperset(channels):
+            while not self._is_deaf() and not self._listened.issuperset(channels):
                 await self._in_effect.park()
         self._promised |= channels - self._listened
 
@@ -96,7 +97,6 @@ class Interest:
                     await self._news.park()
                 await self._follow(membership)
         finally:
-            self._is_deaf = True
             self._listened.clear()
             self._in_effect.unpark_all()
 
@@ -108,12 +108,10 @@ class Interest:
             self._listened.difference_update(old)
             await membership.ignore(old)
         if new:
-            self._is_deaf = membership.health().is_deaf
             await membership.listen(new)
             self._listened.update(new)
             self._promised.difference_update(new)
             self._listens_to(new)
-        self._is_deaf = membership.health().is_deaf
         self._in_effect.unpark_all()
         for channel in new:
             self._note(channel)  # it may have been let go meanwhile

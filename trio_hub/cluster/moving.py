@@ -79,13 +79,13 @@ class Moving:
     # -- fetching
 
     @asynccontextmanager
-    async def fetching(self, id: str, session: Session, codec: Codec) -> AsyncIterator[None]:
-        """Have the connection of this id here within the block, if any node has it. Where it gets no link there, it is
-        gone.
+    async def fetching(self, id: str, session: Session, codec: Codec, can_ask: bool) -> AsyncIterator[None]:
+        """Have the connection of this id here within the block, if any node has it, and can be asked. Where it gets no
+        link there, it is gone.
         """
         while (others := self._coming.get(id)) is not None:  # the same client came twice
             await others.wait()
-        if self._hub.roster.known_by(id) is not None:
+        if self._hub.roster.known_by(id) is not None or not can_ask:
             yield
             return
         done = self._coming[id] = trio.Event()

@@ -54,6 +54,7 @@ _NODES: Final = "nodes"
 _RELIABLY: Final = "reliably"
 _CHANGES: Final = "changes"
 _BEAT: Final = 0.5  # s
+_TO_HEAR: Final = 3.0  # s, in which a node that has just joined hears something
 _RECENT: Final = 10_000  # events that may come twice
 _AGAIN: Final = 0.5  # s, until what could not be carried reliably is tried again
 
@@ -99,7 +100,7 @@ class Relay:
         self._said = Said()
         self._departures = Departures(self._sealing, options.waiting, options.waiting_bytes, self._said.note_lost)
         self.nodes = Nodes()
-        self._interest = Interest(hub.roster.origin, self.nodes.listens_to)
+        self._interest = Interest(hub.roster.origin, self.nodes.listens_to, lambda: self._is_deaf)
         self._asking = asking = Asking(self._say_to, self._answer)
         self._certainty = Certainty(self.nodes, self._ask, options.answer_within)
         self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._own_number, options)
@@ -253,8 +254,8 @@ class Relay:
         channels = [channel_of("user", session.user), *[channel_of("topic", each) for each in topics]]
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._interest.expecting(channels))
-            if resume is not None and self._can_ask:
-                await stack.enter_async_context(self._moving.fetching(resume, session, codec))
+            if resume is not None:
+                await stack.enter_async_context(self._moving.fetching(resume, session, codec, self._can_ask))
             yield
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -271,12 +272,17 @@ class Relay:
                 tasks.start_soon(self._users.run)
                 tasks.start_soon(self._caps.run)
                 await self._interest.wait_listening([_NODES, EVERYBODY])
-                task_status.started()
+                tasks.start_soon(self._begin, task_status)
                 while True:
                     for item in await membership.receive():
                         await self._take(item, tasks)
             finally:
                 self._membership = None
+
+    async def _begin(self, task_status: trio.TaskStatus[None]) -> None:
+        """Say that we are ready when the others have said that they are here: whoever comes may come from them."""
+        await trio.sleep(1.2 * _BEAT)
+        task_status.started()
 
     async def _take(self, item: Arrival | Interrupted, tasks: trio.Nursery) -> None:
         if isinstance(item, Interrupted):
@@ -364,7 +370,12 @@ class Relay:
     @property
     def _can_ask(self) -> bool:
         """Whether other nodes may answer: as far as is known, they can be told something, and can be heard."""
-        return not (self._membership is None or self._departures.is_away or self._membership.health().is_deaf)
+        return not (self._is_deaf or self._departures.is_away)
+
+    @property
+    def _is_deaf(self) -> bool:
+        """Whether this node hears nothing, and has had the time to hear something."""
+        return self._membership is None or (self._age > _TO_HEAR and self._membership.health().is_deaf)
 
     def _ask(self, node: Node, number: int = 0) -> None:
         """Ask a node what it has said since it is known; `number` is that of the question."""
