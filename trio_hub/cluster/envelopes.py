@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from trio_hub.delivery import Delivery
+from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Misuse
 from trio_hub.hub.editors import Edit
 from trio_hub.targets import Target, claim
@@ -59,11 +59,12 @@ class Carried:
             name, json, target, (volatile, key, whole, left), edits = cbor.loads(data)
             if not (isinstance(name, str) and isinstance(json, bytes)):
                 raise Unreadable("an event has a name and JSON")
+            delivery = Delivery(volatile=volatile, key=key, lifetime=math.inf if whole is None else whole)
             return cls(
                 name,
                 json,
                 target_from(target),
-                Delivery(volatile=volatile, key=key, lifetime=math.inf if whole is None else whole),
+                MUST if delivery == MUST else delivery,  # by which the hub knows what goes the quick way
                 math.inf if left is None else left,
                 [Edit(*edit) for edit in edits],
             )

@@ -271,18 +271,20 @@ class Relay:
                 tasks.start_soon(self._certainty.run)
                 tasks.start_soon(self._users.run)
                 tasks.start_soon(self._caps.run)
+                tasks.start_soon(self._receive, membership, tasks)
                 await self._interest.wait_listening([_NODES, EVERYBODY])
-                tasks.start_soon(self._begin, task_status)
-                while True:
-                    for item in await membership.receive():
-                        await self._take(item, tasks)
+                await trio.sleep(
+                    1.2 * _BEAT
+                )  # until the others have said that they are here: whom to ask for whoever comes
+                task_status.started()
+                await trio.sleep_forever()
             finally:
                 self._membership = None
 
-    async def _begin(self, task_status: trio.TaskStatus[None]) -> None:
-        """Say that we are ready when the others have said that they are here: whoever comes may come from them."""
-        await trio.sleep(1.2 * _BEAT)
-        task_status.started()
+    async def _receive(self, membership: Membership, tasks: trio.Nursery) -> None:
+        while True:
+            for item in await membership.receive():
+                await self._take(item, tasks)
 
     async def _take(self, item: Arrival | Interrupted, tasks: trio.Nursery) -> None:
         if isinstance(item, Interrupted):
