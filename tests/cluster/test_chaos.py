@@ -1,5 +1,6 @@
 """A little of what `chaos` does at length: real processes, a real Redis, and trouble of every kind."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from tests.cluster.chaos import Plan, Run
 
 
+@pytest.mark.skipif("CI" in os.environ, reason="takes half a minute; nox -s chaos takes three")
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
 async def test_everybody_hears_everything_once_or_of_a_gap():
     plan = Plan(
