@@ -20,7 +20,17 @@ from trio_hub.hub.editors import Edit
 from trio_hub.targets import Target, claim
 from trio_hub.wire import cbor
 
-__all__ = ["Carried", "Envelope", "Sealing", "Unreadable", "envelopes_from", "spelled_target", "target_from"]
+__all__ = [
+    "Carried",
+    "Envelope",
+    "Sealing",
+    "Unreadable",
+    "delivery_from",
+    "envelopes_from",
+    "spelled_delivery",
+    "spelled_target",
+    "target_from",
+]
 
 _MAC: Final = 16
 
@@ -46,7 +56,7 @@ class Carried:
     def encoded(self) -> bytes:
         """Return it as bytes."""
         edits = [[edit.name, dict(edit.arguments)] for edit in self.edits]
-        delivery = [self.delivery.volatile, self.delivery.key, _finite(self.delivery.lifetime), _finite(self.lifetime)]
+        delivery = spelled_delivery(self.delivery, self.lifetime)
         try:
             return cbor.dumps([self.name, self.json, spelled_target(self.target), delivery, edits])
         except cbor.Unencodable as error:
@@ -56,18 +66,11 @@ class Carried:
     def decoded(cls, data: bytes) -> Carried:
         """Return what these bytes say. Raises `Unreadable`."""
         try:
-            name, json, target, (volatile, key, whole, left), edits = cbor.loads(data)
+            name, json, target, spelled, edits = cbor.loads(data)
             if not (isinstance(name, str) and isinstance(json, bytes)):
                 raise Unreadable("an event has a name and JSON")
-            delivery = Delivery(volatile=volatile, key=key, lifetime=math.inf if whole is None else whole)
-            return cls(
-                name,
-                json,
-                target_from(target),
-                MUST if delivery == MUST else delivery,  # by which the hub knows what goes the quick way
-                math.inf if left is None else left,
-                [Edit(*edit) for edit in edits],
-            )
+            delivery, lifetime = delivery_from(spelled)
+            return cls(name, json, target_from(target), delivery, lifetime, [Edit(*edit) for edit in edits])
         except (*cbor.Undecodable, Misuse, TypeError) as error:
             raise Unreadable(str(error)) from error
 
@@ -126,6 +129,18 @@ def envelopes_from(data: Any) -> list[Envelope]:
 
 def _finite(seconds: float) -> float | None:
     return None if seconds == math.inf else seconds
+
+
+def spelled_delivery(delivery: Delivery, left: float) -> list[Any]:
+    """Return a delivery as data, and with it how many more seconds its event is of use."""
+    return [delivery.volatile, delivery.key, _finite(delivery.lifetime), _finite(left)]
+
+
+def delivery_from(data: Any) -> tuple[Delivery, float]:
+    """Return both. What is usual is `MUST` itself: by that the hub knows what goes the quick way."""
+    volatile, key, whole, left = data
+    delivery = Delivery(volatile=volatile, key=key, lifetime=math.inf if whole is None else whole)
+    return MUST if delivery == MUST else delivery, math.inf if left is None else left
 
 
 def spelled_target(target: Target) -> list[Any]:

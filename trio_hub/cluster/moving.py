@@ -27,9 +27,10 @@ import trio
 from trio_hub.cluster.asking import Asking
 from trio_hub.cluster.certainty import Certainty
 from trio_hub.cluster.channels import channel_of, origin_of
+from trio_hub.cluster.envelopes import delivery_from, spelled_delivery
 from trio_hub.cluster.interest import Interest
 from trio_hub.cluster.nodes import Nodes
-from trio_hub.delivery import MUST, Delivery
+from trio_hub.delivery import MUST
 from trio_hub.errors import Misuse, Unreachable
 from trio_hub.hub.hub import Hub
 from trio_hub.link.tasks import open_tasks
@@ -74,7 +75,6 @@ class Moving:
         self._options = options
         self._gone_to: OrderedDict[str, str] = OrderedDict()  # the nodes to which connections have gone from here
         self._coming: dict[str, trio.Event] = {}
-        self.fetched = self.given = 0
 
     # -- fetching
 
@@ -168,7 +168,6 @@ class Moving:
             return None
         connection.unpack(luggage)
         self._gone_to.pop(id, None)
-        self.fetched += 1
         return connection
 
     async def _ask(self, node: str, what: str, *details: Any, within: float | None = None) -> Any:
@@ -226,7 +225,6 @@ class Moving:
         while len(self._gone_to) > _REMEMBERED:
             self._gone_to.popitem(last=False)
         self._hub.roster.dismiss(connection, "moved")
-        self.given += 1
         return luggage
 
 
@@ -254,14 +252,7 @@ def _packed_body(body: Body) -> list[Any]:
     mark = None if body.mark is None else list(body.mark)
     if body.delivery is MUST:
         return [body.open_json, mark]
-    delivery, left = body.delivery, body.expires_at - trio.current_time()
-    return [
-        body.open_json,
-        mark,
-        delivery.volatile,
-        delivery.key,
-        None if delivery.lifetime == math.inf else [delivery.lifetime, left],
-    ]
+    return [body.open_json, mark, spelled_delivery(body.delivery, body.expires_at - trio.current_time())]
 
 
 def _unpacked(data: Any) -> Luggage | None:
@@ -296,13 +287,7 @@ def _unpacked(data: Any) -> Luggage | None:
 
 def _unpacked_body(data: list[Any]) -> Body:
     json, mark, *rest = data
-    delivery, expires_at = MUST, math.inf
-    if rest:
-        volatile, key, lifetime = rest
-        if lifetime is None:
-            delivery = Delivery(volatile=volatile, key=key)
-        else:
-            delivery, expires_at = Delivery(lifetime=lifetime[0]), trio.current_time() + lifetime[1]
-    body = Body.of_json(json, delivery=delivery, expires_at=expires_at)
+    delivery, left = delivery_from(rest[0]) if rest else (MUST, math.inf)
+    body = Body.of_json(json, delivery=delivery, expires_at=trio.current_time() + left)
     body.mark = None if mark is None else tuple(mark)
     return body
