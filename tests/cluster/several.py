@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -56,6 +56,18 @@ class Cluster:
     def kill(self, world: World) -> None:
         """Have a node gone, without a word."""
         self._scopes.pop(world).cancel()
+
+    async def replace(self, gone: World, name: str, roads: Iterable[Road]) -> World:
+        """Have a node gone, without a word, and start another, to which the roads lead that led to the first."""
+        stranded = [road for road in roads if road.to is gone]
+        for road in stranded:
+            road.cut()
+        self.kill(gone)
+        world = await self.start(name)
+        for road in stranded:
+            road.to = world
+            road.mend()
+        return world
 
 
 @asynccontextmanager

@@ -99,16 +99,10 @@ class Story:
         return f"{name}{self._lives[name]}"
 
     async def _restart(self, name: str) -> None:
-        gone = self._worlds[name]
-        stranded = [road for road in self._roads.values() if road.to is gone]
-        for road in stranded:
-            road.cut()
         self._cluster.backplane.mend(self._name(name))
-        self._cluster.kill(gone)
-        await self._start(name)
-        for road in stranded:
-            road.to = self._worlds[name]
-            road.mend()
+        self._lives[name] += 1
+        gone, roads = self._worlds[name], self._roads.values()
+        self._worlds[name] = await self._cluster.replace(gone, self._name(name), roads)
 
     async def publish(self, name: str, carry: Carry) -> None:
         by = self._name(name)

@@ -221,17 +221,10 @@ class Story:
                 await trio.sleep(seconds)
 
     async def _restart(self, name: str) -> None:
-        gone = self.worlds[name]
-        stranded = [road for road, _ in self._devices.values() if road.to is gone]
-        for road in stranded:
-            road.cut()
         await self.take(("mend_node", name))
-        self._cluster.kill(gone)
         self._lives[name] += 1
-        self.worlds[name] = await self._cluster.start(f"{name}{self._lives[name]}")
-        for road in stranded:
-            road.to = self.worlds[name]
-            road.mend()
+        gone, roads = self.worlds[name], [road for road, _ in self._devices.values()]
+        self.worlds[name] = await self._cluster.replace(gone, f"{name}{self._lives[name]}", roads)
 
     async def settle(self) -> None:
         for name in NODES:
