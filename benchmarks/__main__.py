@@ -15,6 +15,7 @@ from benchmarks.contenders import PACKAGES
 from benchmarks.load.raw import open_files
 from benchmarks.report import Report, as_markdown, machine, owed_table
 from benchmarks.scenarios import (
+    cluster,
     compression,
     cuts,
     echo,
@@ -42,6 +43,7 @@ SCENARIOS: dict[str, Callable[[Settings], Report]] = {
     "idle": idle.run,
     "storm": storm.run,
     "presence": presence.run,
+    "cluster": cluster.run,
     "cuts": cuts.run,
     "compression": compression.run,
     "large": large.run,

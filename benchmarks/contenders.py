@@ -31,6 +31,8 @@ PACKAGES = (
     "picows",
     "aiohttp",
     "python-socketio",
+    "redis",
+    "coredis",
 )
 """Python packages whose versions matter to who compares two runs."""
 

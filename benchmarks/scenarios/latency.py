@@ -20,7 +20,7 @@ from benchmarks.report import Bars, Report, Table, explanation_of, quantile
 from benchmarks.servers import FAN_OUT
 from benchmarks.settings import Settings
 
-__all__ = ["percentiles", "run"]
+__all__ = ["RATE", "Delays", "delays_of", "percentiles", "run"]
 
 RATE = 50  # publishes a second
 SIZE = 200
@@ -67,10 +67,11 @@ def _measure(contender: Contender, links: int, messages: int) -> Delays:
         facts = server.facts
         words = facts["port"], contender.opening.word, links, facts.get("unit") or SIZE, facts.get("ack", "-")
         listener = stack.enter_context(Program(python("benchmarks.load.listener", *words), within=PATIENCE))
-        return _converse(server, listener, messages)
+        return delays_of(server, listener, messages)
 
 
-def _converse(server: Program, listener: Program, messages: int) -> Delays:
+def delays_of(server: Program, listener: Program, messages: int) -> Delays:
+    """Have so many published, and return how long each took to the listener. Raises `Failed`."""
     listener.tell("hear", messages, PATIENCE)
     begun, late, due = [], 0, time.monotonic()
     for _ in range(messages):

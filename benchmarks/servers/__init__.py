@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.contenders import BUN, NODE, Contender, Opening, node_package
 
-__all__ = ["ECHO", "FAN_OUT", "POOL", "REQUESTS", "chats"]
+__all__ = ["ECHO", "FAN_OUT", "NODES", "POOL", "REQUESTS", "chats"]
 
 _HUB = "benchmarks.servers.hub"
 _WEBSOCKETS = "benchmarks.servers.websockets_broadcast"
@@ -22,6 +22,7 @@ _ASKED = "benchmarks.servers.requests_hub"
 _SOCKET_IO = Opening("/socket.io/?EIO=4&transport=websocket", greetings=2, said="40")
 _DEFLATE = "permessage-deflate; client_max_window_bits"
 """What browsers offer."""
+_REDIS = "program:redis-server"
 _NATS = Opening(greetings=2, said='CONNECT {"verbose":false}\r\nSUB bench 1\r\nPING\r\n')
 
 
@@ -88,6 +89,18 @@ REQUESTS = (
     Contender("ws/node", needs=["node:ws"], command=_node("ws_requests.mjs")),
     Contender("socket.io/node", needs=["node:socket.io"], opening=_SOCKET_IO, command=_node("socketio_requests.mjs")),
 )
+
+NODES = (
+    Contender("trio_hub", "benchmarks.servers.node_hub", (), [_REDIS], Opening("/ws", "trio-hub.v1.json", 1)),
+    Contender(
+        "python-socketio/uvloop",
+        "benchmarks.servers.node_socketio",
+        (),
+        ["socketio", "redis", "aiohttp", "uvloop", _REDIS],
+        _SOCKET_IO,
+    ),
+)
+"""Each is one of two nodes, and does as `benchmarks.servers.nodes` says."""
 
 
 def chats(file: Path) -> tuple[Contender, ...]:
