@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 import trio
@@ -42,10 +43,21 @@ class RedisConnection(BaseConnection):
         """Whether there are pushes that came and were not taken."""
         return self.usable and not self.reusable
 
-    def note_taken(self) -> None:
-        """Read on, if this push was the last of those that had come. To be called after each."""
-        if self._opened.waits and not self.has_more:
+    async def receive_pushes(self) -> list[Any]:
+        """Wait for a push, and return all that have come; then read on. Raises coredis' `ConnectionError`.
+
+        coredis' own way to them gives everybody else a turn before each.
+        """
+        waiting = self._push_message_buffer_out
+        try:
+            pushes: list[Any] = [await waiting.receive()]
+            for _ in range(waiting.statistics().current_buffer_used):
+                pushes.append(waiting.receive_nowait())
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+            raise exceptions.ConnectionError("lost while waiting for pushes") from error
+        if self._opened.waits:
             self._opened.read_on()
+        return pushes
 
 
 class _Stream(ByteStream):

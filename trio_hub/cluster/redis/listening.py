@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import aclosing
 from typing import Any, NoReturn
 
 import trio
@@ -121,10 +120,9 @@ class Listening:
         self._missing = {name for name, ear in self._ears.items() if ear.promised and ear.follower is None}
         try:
             self._say(b"SUBSCRIBE", [self._words.beat_channel, *self._ears])
-            async with aclosing(connection.push_messages) as pushes:
-                async for push in pushes:
+            while True:
+                for push in await connection.receive_pushes():
                     self._hear(push)
-                    connection.note_taken()
         except exceptions.ConnectionError as error:
             raise Unreachable(reason_of(error)) from error
         finally:
