@@ -51,8 +51,7 @@ class RedisConnection(BaseConnection):
         waiting = self._push_message_buffer_out
         try:
             pushes: list[Any] = [await waiting.receive()]
-            for _ in range(waiting.statistics().current_buffer_used):
-                pushes.append(waiting.receive_nowait())
+            pushes += [waiting.receive_nowait() for _ in range(waiting.statistics().current_buffer_used)]
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
             raise exceptions.ConnectionError("lost while waiting for pushes") from error
         if self._opened.waits:
