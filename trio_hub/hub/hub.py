@@ -16,7 +16,6 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -27,7 +26,8 @@ from trio_hub.delivery import MUST, Delivery
 from trio_hub.errors import Closed, Misuse
 from trio_hub.hub.carrying import Carrier, Carry
 from trio_hub.hub.companions import Companion, accompany
-from trio_hub.hub.editing import Editing, Editor, check
+from trio_hub.hub.drafting import Drafting, expect
+from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors
 from trio_hub.hub.expiry import Expiry
 from trio_hub.hub.greeting import Greeter
@@ -95,7 +95,7 @@ class Hub:
         for plugin in plugins:
             if isinstance(plugin, type):
                 raise Misuse(f"a plugin is an object; make one of {plugin.__name__}")
-        self._editors = editors or Editors()
+        self._drafting = Drafting(editors or Editors(), options.outbox.size)
         self._tracing = tracing
         self._tally = Tally()
         self._counts = Counts()
@@ -144,37 +144,12 @@ class Hub:
 
     def statistics(self) -> HubStatistics:
         """Return what the hub holds at this moment, and its counters. Looks at every connection: 1 ms per thousand."""
-        connections = self.connections()
-        outboxes = [connection.outbox.statistics() for connection in connections]
-        counts = attrs.evolve(self._counts, dropped=dict(self._counts.dropped))
-        for each in outboxes:
-            counts.note_dropped(each.dropped_by_reason)
-        return HubStatistics(
-            index=self.roster.statistics(),
-            attached=sum([connection.attached for connection in connections]),
+        return HubStatistics.of(
+            self._counts,
+            self.roster.statistics(),
+            self.connections(),
             inbox=len(self._inbox),
-            owed_count=sum([each.owed_count for each in outboxes]),
-            owed_size=sum([each.owed_size for each in outboxes]),
-            kept_count=sum([each.kept_count for each in outboxes]),
-            kept_size=sum([each.kept_size for each in outboxes]),
             held_size=self._tally.size,
-            published=sum(counts.published.values()),
-            published_by_name=dict(counts.published),
-            broadcast=counts.broadcast,
-            offered=counts.offered,
-            dropped=sum(counts.dropped.values()),
-            dropped_by_reason=counts.dropped,
-            returned=counts.returned,
-            resumed=counts.resumed,
-            gaps=sum(counts.gaps.values()),
-            gaps_by_reason=dict(counts.gaps),
-            relieved=counts.relieved,
-            answered_by_status=dict(counts.answered),
-            too_fast=counts.too_fast,
-            refused=counts.refused,
-            editor_failures=counts.editor_failures,
-            restarts=counts.restarts,
-            fan_out=counts.fan_out.copy(),
         )
 
     # -- publishing
@@ -202,9 +177,9 @@ class Hub:
         Raises `Misuse`, with nothing published, for an event that cannot be encoded or any other wrong argument, and
         `Closed` after the hub has ended.
         """
-        publication = self._publication(event, to, delivery, editors)
+        publication = self._drafting.draft(event, to, delivery, editors)
         edits = self._edits(editors, carry)
-        _expect(wait_for, Reach)
+        expect(wait_for, Reach)
         if not (isinstance(within, int | float) and within >= 0):
             raise Misuse(f"a publish is waited for for some seconds, not for {within!r}")
         if wait_for is not Reach.ACCEPTED:
@@ -231,7 +206,7 @@ class Hub:
 
     def _edits(self, editors: Sequence[Editor | Edit], carry: Carry) -> list[Edit]:
         """Return what editors are as data. Raises `Misuse` where that is needed, and one is not."""
-        _expect(carry, Carry)
+        expect(carry, Carry)
         edits = [each for each in editors if isinstance(each, Edit)]
         if self.carrier is not None and carry is not Carry.HERE and len(edits) < len(editors):
             raise Misuse("an editor that is no `Edit` by name stays here: name it, or publish with `Carry.HERE`")
@@ -245,11 +220,7 @@ class Hub:
         """Deliver an event that another node has carried here. Waits while the inbox is full; if cancelled, it was not
         taken. Raises `Misuse` for edits that nobody here knows, and `Closed`.
         """
-        editing = None
-        if edits:
-            encode = partial(self._encode, body.delivery)
-            editing = Editing(body.event, [self._editors.resolve(each) for each in edits], encode)
-        await self._put(Publication(name, body, to, editing))
+        await self._put(self._drafting.draft_carried(body, name, to, edits))
 
     async def publish_all(
         self, events: Sequence[tuple[Event, Target, Delivery, Sequence[Editor | Edit]]]
@@ -259,7 +230,7 @@ class Hub:
         Each is what `publish` takes: event, target, delivery, editors. They are carried fast. Other publishes
         may come between them. If cancelled, the first of them were taken. Raises as `publish` does.
         """
-        publications = [self._publication(event, to, delivery, editors) for event, to, delivery, editors in events]
+        publications = [self._drafting.draft(event, to, delivery, editors) for event, to, delivery, editors in events]
         carried = [self._edits(editors, Carry.FAST) for _, _, _, editors in events]
         receipts = [Receipt(Reach.OFFERED) for _ in publications]
         for publication, receipt, edits in zip(publications, receipts, carried, strict=True):
@@ -284,7 +255,7 @@ class Hub:
         """
         if carry is Carry.RELIABLY:
             raise Misuse("what is carried reliably is waited for")
-        publication = self._publication(event, to, delivery, editors)
+        publication = self._drafting.draft(event, to, delivery, editors)
         edits = self._edits(editors, carry)
         if self._tracing is None:
             self._inbox.put_nowait(publication)
@@ -306,32 +277,6 @@ class Hub:
         await self._inbox.wait_done()
         for connection in self.connections():
             await connection.wait_written()
-
-    def _publication(
-        self, event: Event, to: Target, delivery: Delivery, editors: Sequence[Editor | Edit]
-    ) -> Publication:
-        _expect(event, Event)
-        _expect(to, Target)
-        _expect(delivery, Delivery)
-        check(event)
-        if event.broadcast is None:
-            event = Event(event.name, event.data, to.public())
-        encode = partial(self._encode, delivery)
-        body = encode(event)
-        if not editors:
-            return Publication(event.name, body, to)
-        resolved = [self._editors.resolve(each) if isinstance(each, Edit) else each for each in editors]
-        for editor in resolved:
-            _expect(editor, Editor)
-        return Publication(event.name, body, to, Editing(event, resolved, encode))
-
-    def _encode(self, delivery: Delivery, event: Event) -> Body:
-        """Encode an event, or what an editor has made of one. Raises `Misuse` where no outbox could hold it."""
-        expires_at = math.inf if delivery is MUST else trio.current_time() + delivery.lifetime
-        body = Body(event, delivery=delivery, expires_at=expires_at)
-        if body.size > self.options.outbox.size // 2:
-            raise Misuse(f"an event of {body.size} bytes; a connection may be owed {self.options.outbox.size} in all")
-        return body
 
     async def _put(self, publication: Publication) -> None:
         if self._tracing is None:
@@ -427,8 +372,3 @@ class Hub:
                 del touched[connection]
                 connection.flush()
             await trio.lowlevel.checkpoint()
-
-
-def _expect(value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise Misuse(f"expected {kind.__name__}, not {value!r:.100}")

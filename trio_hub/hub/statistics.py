@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import attrs
 
 from trio_hub.hub.index import IndexStatistics
+from trio_hub.peer.connection import Connection
 
 __all__ = ["OTHER", "Counts", "Durations", "HubStatistics"]
 
@@ -129,3 +130,40 @@ class HubStatistics:
     editor_failures: int
     restarts: int
     fan_out: Durations
+
+    @classmethod
+    def of(
+        cls, counts: Counts, index: IndexStatistics, connections: Sequence[Connection], *, inbox: int, held_size: int
+    ) -> HubStatistics:
+        """Return what has happened, and what these connections, the index, and the inbox hold."""
+        outboxes = [connection.outbox.statistics() for connection in connections]
+        counts = attrs.evolve(counts, dropped=dict(counts.dropped))
+        for each in outboxes:
+            counts.note_dropped(each.dropped_by_reason)
+        return cls(
+            index=index,
+            attached=sum([connection.attached for connection in connections]),
+            inbox=inbox,
+            owed_count=sum([each.owed_count for each in outboxes]),
+            owed_size=sum([each.owed_size for each in outboxes]),
+            kept_count=sum([each.kept_count for each in outboxes]),
+            kept_size=sum([each.kept_size for each in outboxes]),
+            held_size=held_size,
+            published=sum(counts.published.values()),
+            published_by_name=dict(counts.published),
+            broadcast=counts.broadcast,
+            offered=counts.offered,
+            dropped=sum(counts.dropped.values()),
+            dropped_by_reason=counts.dropped,
+            returned=counts.returned,
+            resumed=counts.resumed,
+            gaps=sum(counts.gaps.values()),
+            gaps_by_reason=dict(counts.gaps),
+            relieved=counts.relieved,
+            answered_by_status=dict(counts.answered),
+            too_fast=counts.too_fast,
+            refused=counts.refused,
+            editor_failures=counts.editor_failures,
+            restarts=counts.restarts,
+            fan_out=counts.fan_out.copy(),
+        )
