@@ -401,6 +401,29 @@ async def test_after_a_gap_subscriptions_come_before_whatever_the_program_asks_n
     assert actions[:5] == ["subscribe", "subscribe", "subscribe", "subscribe", "next"]
 
 
+async def test_who_hears_their_topics_only_long_after_a_gap_is_told_of_one_more_then(autojump_clock):
+    asked = []
+
+    async def slow(link, query):
+        await say(link, hello(OTHER if asked else ID))
+        async for message in link:
+            request = json.loads(message)
+            if "seq" in request:
+                asked.append(trio.current_time())
+                if len(asked) == 2:
+                    await trio.sleep(50)
+                await say(link, {"status": "OK", "seq_reply": request["seq"]})
+            if len(asked) == 1:
+                return
+
+    async with scripted(slow) as client:
+        await client.subscribe("town")
+        for told_after in (30, 50):
+            with pytest.raises(Gap):
+                await client.receive()
+            assert trio.current_time() == pytest.approx(asked[1] + told_after)
+
+
 async def test_a_subscription_in_doubt_is_made_good_by_the_next_greeting(autojump_clock):
     router = Router()
     async with open_hub_and_client(Server(router)) as (hub, client):

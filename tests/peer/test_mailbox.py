@@ -95,3 +95,46 @@ async def test_what_is_not_for_its_reader_is_handled_with_what_came_before_it():
     assert (mailbox.position, mailbox.handled) == (at(1), 1)
     mailbox.settle()
     assert (mailbox.position, mailbox.handled, mailbox.handled_size) == (at(5), 5, 45)
+
+
+async def test_a_gap_is_held_with_all_that_is_behind_it(autojump_clock):
+    mailbox = filled(0)
+    with mailbox.holding_gaps():
+        mailbox.put(Gap("moved", 1), at(1, "b"))
+        mailbox.put(Event("e", "after"), at(2, "b"))
+        with trio.move_on_after(1) as scope:
+            await mailbox.take()
+        assert scope.cancelled_caught
+    with pytest.raises(Gap):
+        await mailbox.take()
+    assert (await mailbox.take()).data == "after"
+    mailbox.settle()
+    assert mailbox.position == at(2, "b")
+
+
+async def test_a_gap_that_cannot_be_held_any_longer_is_told_and_told_again_when_it_may_be(autojump_clock):
+    mailbox = filled(0)
+    with mailbox.holding_gaps():
+        mailbox.put(Gap("moved", 1), at(1, "b"))
+        mailbox.hold_no_longer()
+        with pytest.raises(Gap):
+            await mailbox.take()
+        mailbox.put(Event("e", "between"), at(2, "b"))
+        assert (await mailbox.take()).data == "between"
+    with pytest.raises(Gap) as told:
+        await mailbox.take()
+    assert (told.value.reason, told.value.last) == ("moved", 1)
+    mailbox.settle()
+    assert mailbox.position == at(2, "b")
+
+
+async def test_a_gap_is_told_again_also_where_a_full_mailbox_could_not_hold_it():
+    mailbox = filled(0, limit=2)
+    with mailbox.holding_gaps():
+        mailbox.put(Gap("moved", 1), at(1, "b"))
+        mailbox.put(Event("e", "after"), at(2, "b"))
+        with pytest.raises(Gap):
+            await mailbox.take()
+    assert (await mailbox.take()).data == "after"
+    with pytest.raises(Gap):
+        await mailbox.take()

@@ -32,7 +32,7 @@ __all__ = ["Client", "open_client"]
 
 log = logging.getLogger("trio_hub.client")
 
-_SUBSCRIBED_WITHIN = 30.0  # s, for which a gap is held: where a hub does not answer, the rest is still heard
+_SUBSCRIBED_WITHIN = 30.0  # s, for which a gap is held at first: where a hub does not answer, the rest is heard
 
 Token = str | Callable[[], Awaitable[str]]
 """What is shown at every dial, or how to come by it."""
@@ -278,10 +278,18 @@ class Client:
             self._tasks.start_soon(self._see_to_subscription, topic, question)
 
     async def _wait_subscribed(self, questions: list[Question], holding: ExitStack) -> None:
-        """Hold gaps until these have an answer, for a bounded time."""
-        with holding, trio.move_on_after(_SUBSCRIBED_WITHIN):
-            for question in questions:
-                await question.wait_answered()
+        """Hold gaps until these have an answer; not for longer than is good for whatever else is heard."""
+        with holding:
+            with trio.move_on_after(_SUBSCRIBED_WITHIN):
+                await self._all_answered(questions)
+                return
+            self._conversation.mailbox.hold_no_longer()
+            await self._all_answered(questions)
+
+    @staticmethod
+    async def _all_answered(questions: list[Question]) -> None:
+        for question in questions:
+            await question.wait_answered()
 
     async def _see_to_subscription(self, topic: str, question: Question) -> None:
         """Wait for a subscription made anew after the hub has forgotten us; the right to it may be gone by now."""

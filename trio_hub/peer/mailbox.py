@@ -5,7 +5,8 @@ was taken and not handled, because the program died, is not acknowledged, and co
 `position`. Gaps stand in the same queue as the events, exactly where they are.
 
 A program that is told of a gap fetches the state anew, and must miss nothing after that. So a gap is held while a
-client subscribes to its topics again; unless as much has come behind it as may wait, since nothing more is read then.
+client subscribes to its topics again. Where that takes too long, or as much has come behind it as may wait, it is told,
+and one more when the client hears its topics.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class Mailbox:
         self._taken_size = 0
         self._end: Exception | None = None
         self._holds = 0
+        self._holds_no_longer = False
+        self._told_early: Gap | None = None  # the last one that was told though gaps are held
         self._news = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self.position = position
@@ -92,13 +95,27 @@ class Mailbox:
 
     @contextmanager
     def holding_gaps(self) -> Iterator[None]:
-        """Tell of no gap within the block, nor of what is behind it."""
+        """Tell of no gap within the block, nor of what is behind it; of one that had to be told, again after it."""
         self._holds += 1
         try:
             yield
         finally:
             self._holds -= 1
+            if not self._holds:
+                self._holds_no_longer = False
+                self._tell_again()
             self._news.unpark_all()
+
+    def hold_no_longer(self) -> None:
+        """Tell of gaps that are held."""
+        self._holds_no_longer = True
+        self._news.unpark_all()
+
+    def _tell_again(self) -> None:
+        gap, self._told_early = self._told_early, None
+        after = self._entries[-1].after if self._entries else self._taken or self.position
+        if gap is not None and after is not None and self._end is None:
+            self.put(again(gap), after)
 
     async def wait_for_room(self) -> None:
         """Wait until there are fewer entries than the limit."""
@@ -131,14 +148,15 @@ class Mailbox:
 
     @property
     def _is_held(self) -> bool:
-        may_hold = self._holds > 0 and self._end is None and len(self._entries) < self._limit
-        return may_hold and isinstance(self._entries[0].content, Gap)
+        may_hold = self._holds > 0 and not self._holds_no_longer and self._end is None
+        return may_hold and len(self._entries) < self._limit and isinstance(self._entries[0].content, Gap)
 
     def _take_one(self) -> Event:
         entry = self._entries.popleft()
         self._note_taken(entry.after, entry.size, entry.count)
         self._room.unpark()
         if isinstance(entry.content, Gap):
+            self._told_early = entry.content if self._holds else None
             raise entry.content
         return entry.content
 
