@@ -11,11 +11,12 @@ from typing import Final
 
 from trio_hub.targets import Target, connection, everyone, topic, user
 
-__all__ = ["EVERYBODY", "channel_of", "channels_of", "origin_of", "whom"]
+__all__ = ["EVERYBODY", "channel_of", "channels_of", "origin_of", "says_all", "whom"]
 
 EVERYBODY: Final = "*"
 _MOST: Final = 32  # channels of one event; for more it goes to all nodes once
 _ORIGIN: Final = 6
+_WHOLE: Final = frozenset({"topic", "user", "everyone"})
 _MADE: Final = {"t": topic, "u": user, "c": connection}
 
 
@@ -44,6 +45,11 @@ def channels_of(target: Target) -> tuple[str, ...]:
             channels = tuple(dict.fromkeys([channel for part in target.parts for channel in channels_of(part)]))
             return (EVERYBODY,) if EVERYBODY in channels or len(channels) > _MOST else channels
     return (EVERYBODY,)
+
+
+def says_all(target: Target) -> bool:
+    """Whether an event for this target goes through one channel, and that channel is for this target: see `whom`."""
+    return target.kind in _WHOLE
 
 
 def _breadth(channels: tuple[str, ...]) -> tuple[bool, bool, int]:

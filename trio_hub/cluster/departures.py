@@ -66,7 +66,7 @@ class Departures:
         for channel, envelope in channels:
             self._queue.append((channel, envelope))
             self._queued += 1
-            self._size += len(envelope.contents)
+            self._size += envelope.size
         self._news.unpark()
 
     def _lose(self, count: int) -> None:
@@ -136,7 +136,7 @@ class Departures:
             channel, envelope = item
             together.setdefault(channel, []).append(envelope)
             numbers.add(envelope.number)
-            self._size -= len(envelope.contents)
+            self._size -= envelope.size
         return outbound + self._payloads(together), len(numbers)
 
     def _payloads(self, together: dict[str, list[Envelope]]) -> list[Outbound]:

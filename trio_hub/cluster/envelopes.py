@@ -49,43 +49,60 @@ class Carried:
     name: str
     json: bytes
     target: Target
-    delivery: Delivery
-    lifetime: float
+    delivery: Delivery = MUST
+    lifetime: float = math.inf
     edits: Sequence[Edit] = ()
 
-    def encoded(self) -> bytes:
-        """Return it as bytes."""
+    def spelled(self, *, whole: bool) -> list[Any]:
+        """Return it as data; unless `whole`, without its target, where its channel says that. Raises `Misuse`.
+
+        Most events are for whom their channel is, must be delivered, and are not edited: nothing is said of that.
+        """
+        if not (whole or self.edits) and self.delivery is MUST:
+            return [self.name, self.json]
         edits = [[edit.name, dict(edit.arguments)] for edit in self.edits]
         delivery = spelled_delivery(self.delivery, self.lifetime)
         try:
-            return cbor.dumps([self.name, self.json, spelled_target(self.target), delivery, edits])
+            return [self.name, self.json, spelled_target(self.target), delivery, cbor.dumps(edits)]
         except cbor.Unencodable as error:
             raise Misuse(f"arguments of an editor that cannot cross to other nodes: {error}") from error
 
     @classmethod
-    def decoded(cls, data: bytes) -> Carried:
-        """Return what these bytes say. Raises `Unreadable`."""
+    def spelled_so(cls, data: Sequence[Any], target: Target | None) -> Carried:
+        """Return what is spelled so, on a channel that is for this target. Raises `Unreadable`."""
         try:
-            name, json, target, spelled, edits = cbor.loads(data)
-            if not (isinstance(name, str) and isinstance(json, bytes)):
-                raise Unreadable("an event has a name and JSON")
-            delivery, lifetime = delivery_from(spelled)
-            return cls(name, json, target_from(target), delivery, lifetime, [Edit(*edit) for edit in edits])
-        except (*cbor.Undecodable, Misuse, TypeError) as error:
+            match data:
+                case [str(name), bytes(json)] if target is not None:
+                    return cls(name, json, target)
+                case [str(name), bytes(json), spelled, [*delivery], bytes(edits)]:
+                    return cls(
+                        name,
+                        json,
+                        target_from(spelled),
+                        *delivery_from(delivery),
+                        tuple([Edit(*edit) for edit in cbor.loads(edits)]),
+                    )
+        except (*cbor.Undecodable, Misuse, TypeError, ValueError) as error:
             raise Unreadable(str(error)) from error
+        raise Unreadable(f"no event: {data!r:.100}")
 
 
 @attrs.frozen
 class Envelope:
     """An event on one channel: its number at the node that said it, the number before on this channel, and itself.
 
-    `is_copy` says that it is on other channels as well.
+    `is_copy` says that it is on other channels as well. `said` is a `Carried`, spelled.
     """
 
     number: int
     previous: int
     is_copy: bool
-    contents: bytes
+    said: Sequence[Any]
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it has."""
+        return len(self.said[1])
 
 
 class Sealing:
@@ -116,15 +133,21 @@ class Sealing:
 
     def sealed_envelopes(self, envelopes: Sequence[Envelope]) -> bytes:
         """Return a payload that holds these, in order."""
-        return self.sealed([[each.number, each.previous, each.is_copy, each.contents] for each in envelopes])
+        return self.sealed([[each.number, each.previous, each.is_copy, *each.said] for each in envelopes])
 
 
 def envelopes_from(data: Any) -> list[Envelope]:
     """Return the envelopes that a payload says. Raises `Unreadable`."""
-    try:
-        return [Envelope(*each) for each in data]
-    except TypeError as error:
-        raise Unreadable(str(error)) from error
+    envelopes = []
+    if not isinstance(data, list):
+        raise Unreadable(f"no envelopes: {data!r:.100}")
+    for item in data:
+        match item:
+            case [int(number), int(previous), bool(is_copy), *said]:
+                envelopes.append(Envelope(number, previous, is_copy, said))
+            case _:
+                raise Unreadable(f"no envelope: {item!r:.100}")
+    return envelopes
 
 
 def _finite(seconds: float) -> float | None:

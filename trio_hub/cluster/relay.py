@@ -25,7 +25,7 @@ from trio_hub.cluster.backplane import Arrival, Backplane, BackplaneHealth, Inte
 from trio_hub.cluster.caps import Caps
 from trio_hub.cluster.certainty import Certainty
 from trio_hub.cluster.changes import Changes
-from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, whom
+from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, says_all, whom
 from trio_hub.cluster.departures import Departures
 from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable, envelopes_from
 from trio_hub.cluster.interest import Interest
@@ -161,11 +161,11 @@ class Relay:
     def carry(self, publication: Publication, edits: Sequence[Edit]) -> None:
         """Have an event on its way to the other nodes that have somebody for it. See `Carrier`."""
         channels = channels_of(publication.target)
-        contents = self._carried(publication, edits)
+        said = self._carried(publication, edits).spelled(whole=not says_all(publication.target))
         number = self._said.next_number()
         publication.body.mark = self.node, number
         is_copy = len(channels) > 1
-        envelopes = [(channel, Envelope(number, self._said.note(channel), is_copy, contents)) for channel in channels]
+        envelopes = [(channel, Envelope(number, self._said.note(channel), is_copy, said)) for channel in channels]
         self._departures.put(envelopes)
 
     async def carry_reliably(self, publication: Publication, edits: Sequence[Edit]) -> None:
@@ -173,15 +173,15 @@ class Relay:
         await self._departures.wait_left()  # what was carried fast before it is heard before it
         number = self._said.next_number()
         publication.body.mark = self.node, -number
-        envelope = Envelope(number, 0, True, self._carried(publication, edits))
+        envelope = Envelope(number, 0, True, self._carried(publication, edits).spelled(whole=True))
         await self._send_reliably(Outbound(_RELIABLY, self._sealing.sealed_envelopes([envelope]), reliable=True))
         self._reliably += 1
 
     @staticmethod
-    def _carried(publication: Publication, edits: Sequence[Edit]) -> bytes:
+    def _carried(publication: Publication, edits: Sequence[Edit]) -> Carried:
         body = publication.body
-        left = body.expires_at - trio.current_time()
-        return Carried(publication.name, body.open_json, publication.target, body.delivery, left, edits).encoded()
+        left = math.inf if body.expires_at == math.inf else body.expires_at - trio.current_time()
+        return Carried(publication.name, body.open_json, publication.target, body.delivery, left, edits)
 
     def tell(self, change: str, of: Target, *details: Any) -> None:
         """Have all other nodes make a change. See `Carrier`."""
@@ -308,13 +308,14 @@ class Relay:
                 if isinstance(said, list) and said[:1] == [USER]:
                     self._words.heed(node, USER, said)
                     return
+                target = whom(item.channel)
                 for envelope in envelopes_from(said):
-                    await self._deliver(node, item, envelope)
+                    await self._deliver(node, item, envelope, target)
         except (Unreadable, TypeError, ValueError) as error:  # another version, perhaps, or anybody: see `Sealing`
             self._unreadable += 1
             log.error("node %r said what nobody can read: %s", item.origin, error)
 
-    async def _deliver(self, node: Node, item: Arrival, envelope: Envelope) -> None:
+    async def _deliver(self, node: Node, item: Arrival, envelope: Envelope, target: Target | None) -> None:
         is_new, is_missing = True, False
         if not item.reliable:
             is_new, is_missing = node.heard.note(item.channel, envelope.previous, envelope.number)
@@ -323,9 +324,9 @@ class Relay:
         if not is_new or (envelope.is_copy and self._is_known(node, envelope.number)):
             self._twice += 1
             return
-        carried = Carried.decoded(envelope.contents)
+        carried = Carried.spelled_so(envelope.said, target)
         self._heard += 1
-        expires_at = trio.current_time() + carried.lifetime
+        expires_at = math.inf if carried.lifetime == math.inf else trio.current_time() + carried.lifetime
         body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)
         body.mark = node.name, -envelope.number if item.reliable else envelope.number
         try:
