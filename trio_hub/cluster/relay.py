@@ -11,7 +11,6 @@ import logging
 import math
 import secrets
 import socket
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -22,16 +21,18 @@ import trio
 
 from trio_hub.cluster.asking import Asking
 from trio_hub.cluster.backplane import Arrival, Backplane, BackplaneHealth, Interrupted, Membership, Outbound
+from trio_hub.cluster.beats import Beats
 from trio_hub.cluster.caps import Caps
 from trio_hub.cluster.certainty import Certainty
 from trio_hub.cluster.changes import Changes
-from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, says_all, whom
+from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, says_all
 from trio_hub.cluster.departures import Departures
 from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable, envelopes_from
+from trio_hub.cluster.hearing import Hearing
 from trio_hub.cluster.interest import Interest
 from trio_hub.cluster.moving import Moving
 from trio_hub.cluster.nodes import Node, Nodes
-from trio_hub.cluster.numbering import Beat, Said
+from trio_hub.cluster.numbering import Said
 from trio_hub.cluster.users import USER, Users
 from trio_hub.cluster.words import QUESTION, Words
 from trio_hub.errors import Misuse, Unreachable
@@ -43,7 +44,6 @@ from trio_hub.link.tasks import open_tasks
 from trio_hub.options import ClusterOptions
 from trio_hub.session import Session
 from trio_hub.targets import Target
-from trio_hub.wire.bodies import Body
 from trio_hub.wire.codecs import Codec
 
 __all__ = ["Relay", "RelayStatistics"]
@@ -55,7 +55,6 @@ _RELIABLY: Final = "reliably"
 _CHANGES: Final = "changes"
 _BEAT: Final = 0.5  # s
 _TO_HEAR: Final = 3.0  # s, in which a node that has just joined hears something
-_RECENT: Final = 10_000  # events that may come twice
 _AGAIN: Final = 0.5  # s, until what could not be carried reliably is tried again
 
 
@@ -101,10 +100,18 @@ class Relay:
         self._departures = Departures(self._sealing, options.waiting, options.waiting_bytes, self._said.note_lost)
         self.nodes = Nodes()
         self._interest = Interest(hub.roster.origin, self.nodes.listens_to, lambda: self._is_deaf)
-        self._asking = asking = Asking(self._say_to, self._answer)
-        self._certainty = Certainty(self.nodes, self._ask, options.answer_within)
+        self._asking = asking = Asking(self._say, self._answer)
+        self._hearing = Hearing(hub)
+        self._beats = Beats(
+            hub.roster,
+            self._said,
+            self._interest,
+            age=lambda: self._age,
+            say=self._say,
+            tell_hole=self._hearing.tell_hole,
+        )
+        self._certainty = Certainty(self.nodes, self._beats.ask, options.answer_within)
         self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._own_number, options)
-        self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()  # what may come twice
         self._changes = Changes(self._send_change)
         self._words = words = Words(self.nodes, asking, self._say_word)
         self._users = Users(hub.roster, self._say_on, self._say_to_life)
@@ -114,7 +121,7 @@ class Relay:
         words.hear(GONE, lambda life, _: self._users.lose(life))
         self.hear, self.say, self.answer = words.hear, words.say, words.answer
         self.share, self.shared, self.hear_shared = self._users.share, self._users.shared, self._users.hear
-        self._reliably = self._heard = self._twice = self._holes = self._unreadable = 0
+        self._reliably = self._unreadable = 0
         for channel in (_NODES, EVERYBODY, self._direct(self.node), channel_of("origin", hub.roster.origin)):
             self._interest.want(channel)
         hub.roster.heed(self._interest.heed)
@@ -132,9 +139,9 @@ class Relay:
             carried=departures.carried,
             reliably=self._reliably,
             not_carried=departures.lost,
-            heard=self._heard,
-            twice=self._twice,
-            holes=self._holes,
+            heard=self._hearing.heard,
+            twice=self._hearing.twice,
+            holes=self._hearing.holes,
             unreadable=self._unreadable,
             nodes=len(list(self.nodes)),
         )
@@ -215,8 +222,13 @@ class Relay:
         """Return what the other nodes answer. See `Carrier`."""
         return await self._words.ask(question, data, self.options.answer_within) if self._can_ask else {}
 
+    def _say(self, node: str | None, said: list[Any]) -> None:
+        """Say something to a node, or to all."""
+        self._departures.say(_NODES if node is None else self._direct(node), self._sealing.sealed(said))
+
     def _say_word(self, node: str | None, said: list[Any]) -> None:
-        self._say_on(_NODES if node is None else self._direct(node), said)
+        if self.has_others:
+            self._say(node, said)
 
     def _say_on(self, channel: str, said: list[Any]) -> None:
         if self.has_others:
@@ -292,7 +304,7 @@ class Relay:
                 log.error("other nodes may have revoked or invalidated sessions, which is not known here")
                 self._words.doubt(missed_changes=True)
             elif item.channel is not None:
-                self._tell_hole(EVERYBODY)
+                self._hearing.tell_hole(EVERYBODY)
             else:  # the next beats tell what is missing
                 self.nodes.doubt()
                 self._words.doubt()
@@ -302,59 +314,24 @@ class Relay:
             if item.channel == _NODES or item.channel.startswith("n:"):
                 self._heed(node, self._sealing.opened(item.payload), tasks)
             elif item.channel == _CHANGES:
-                self._changes.make(self._sealing.opened(item.payload), partial(self._is_known, node))
+                self._changes.make(self._sealing.opened(item.payload), partial(self._hearing.is_known, node))
             else:
                 said = self._sealing.opened(item.payload)
                 if isinstance(said, list) and said[:1] == [USER]:
                     self._words.heed(node, USER, said)
                     return
-                target = whom(item.channel)
-                for envelope in envelopes_from(said):
-                    await self._deliver(node, item, envelope, target)
+                await self._hearing.hear(node, item, envelopes_from(said))
         except (Unreadable, TypeError, ValueError) as error:  # another version, perhaps, or anybody: see `Sealing`
             self._unreadable += 1
             log.error("node %r said what nobody can read: %s", item.origin, error)
-
-    async def _deliver(self, node: Node, item: Arrival, envelope: Envelope, target: Target | None) -> None:
-        is_new, is_missing = True, False
-        if not item.reliable:
-            is_new, is_missing = node.heard.note(item.channel, envelope.previous, envelope.number)
-        if is_missing:
-            self._tell_hole(item.channel)
-        if not is_new or (envelope.is_copy and self._is_known(node, envelope.number)):
-            self._twice += 1
-            return
-        carried = Carried.spelled_so(envelope.said, target)
-        self._heard += 1
-        expires_at = math.inf if carried.lifetime == math.inf else trio.current_time() + carried.lifetime
-        body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)
-        body.mark = node.name, -envelope.number if item.reliable else envelope.number
-        try:
-            await self._hub.publish_carried(body, carried.name, to=carried.target, edits=carried.edits)
-        except Misuse as error:
-            raise Unreadable(f"event {carried.name!r}: {error}") from error
-
-    def _is_known(self, node: Node, number: int) -> bool:
-        key = node.name, number
-        is_known = key in self._recent
-        self._recent[key] = None
-        while len(self._recent) > _RECENT:
-            self._recent.popitem(last=False)
-        return is_known
-
-    def _tell_hole(self, channel: str) -> None:
-        self._holes += 1
-        target = whom(channel)
-        if target is not None:
-            self._hub.roster.tell_gap(target)
 
     # -- beats
 
     async def _beat(self) -> None:
         while True:
-            self._say(_NODES, self._said.beat())
+            self._beats.say_to_all()
             if not self.health().is_deaf and self.nodes.note_gone():
-                self._tell_hole(EVERYBODY)
+                self._hearing.tell_hole(EVERYBODY)
             if self._departures.lost_words > self._lost_words and not self._departures.is_away:
                 self._lost_words = self._departures.lost_words
                 self._words.doubt()
@@ -380,19 +357,6 @@ class Relay:
         """Whether this node hears nothing, and has had the time to hear something."""
         return self._membership is None or (self._age > _TO_HEAR and self._membership.health().is_deaf)
 
-    def _ask(self, node: Node, number: int = 0) -> None:
-        """Ask a node what it has said since it is known; `number` is that of the question."""
-        self._say_to(node.name, ["ask", node.heard.known or 0, number])
-
-    def _say(self, channel: str, beat: Beat, answered: int = 0) -> None:
-        roster = self._hub.roster
-        facts = {"origin": roster.origin, "connections": roster.statistics().connections, "age": self._age}
-        payload = self._sealing.sealed(["beat", beat.since, beat.number, beat.latest, beat.is_sound, answered, facts])
-        self._departures.say(channel, payload)
-
-    def _say_to(self, node: str, said: list[Any]) -> None:
-        self._departures.say(self._direct(node), self._sealing.sealed(said))
-
     async def _answer(self, node: str, what: str, details: list[Any]) -> Any:
         if what == QUESTION and len(details) == 2:
             return self._words.find_answer(*details)
@@ -401,18 +365,13 @@ class Relay:
     def _heed(self, node: Node, said: Any, tasks: trio.Nursery) -> None:
         """Take what a node says as itself."""
         match said:
-            case ["beat", int(since), int(number), None | dict() as latest, bool(is_sound), int(answered), dict(facts)]:
-                node.beaten_at, node.has_left = trio.current_time(), False
-                if float(facts.get("age", math.inf)) < self._age:
-                    node.heard.heard_from_the_first()
-                node.origin = str(facts.get("origin", ""))
-                node.connections = int(facts.get("connections", 0))
+            case ["beat", *_]:
+                answered = self._beats.heed(node, said)
                 if self._words.meet(node) and node.connections:  # who comes there later is asked about by that node
                     self._users.meet()
-                self._check(node, Beat(since, number, latest, is_sound))
                 self._certainty.note(node, answered)
             case ["ask", int(since), int(number)]:
-                self._say(self._direct(node.name), self._said.since(since), number)
+                self._beats.answer(node, since, number)
             case ["left"]:
                 node.has_left = True
             case ["word", str(word), data]:
@@ -421,13 +380,3 @@ class Relay:
                 self._asking.heed(node.name, words, tasks)
             case _:
                 raise Unreadable(f"no word of a node: {said!r:.100}")
-
-    def _check(self, node: Node, beat: Beat) -> None:
-        """See whether all was heard that a node has said."""
-        if node.heard.misses(beat):
-            self._ask(node)
-            return
-        missing = node.heard.check(beat, self._interest)
-        node.in_doubt_since = None
-        for channel in [EVERYBODY] if missing is None else missing:
-            self._tell_hole(channel)

@@ -1,0 +1,78 @@
+"""Events that other nodes have said: each is delivered here once, and what is missing before it is told of as a gap."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Final
+
+import trio
+
+from trio_hub.cluster.backplane import Arrival
+from trio_hub.cluster.channels import whom
+from trio_hub.cluster.envelopes import Carried, Envelope, Unreadable
+from trio_hub.cluster.nodes import Node
+from trio_hub.errors import Misuse
+from trio_hub.hub.hub import Hub
+from trio_hub.targets import Target
+from trio_hub.wire.bodies import Body
+
+__all__ = ["Hearing"]
+
+_RECENT: Final = 10_000  # numbers of what may come twice
+
+
+class Hearing:
+    """Has `hub` deliver what is heard. Counts events that were `heard`, that came `twice`, and `holes`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self.heard = 0
+        self.twice = 0
+        self.holes = 0
+
+    async def hear(self, node: Node, arrival: Arrival, envelopes: list[Envelope]) -> None:
+        """Deliver what has arrived from a node. Raises `Unreadable`."""
+        target = whom(arrival.channel)
+        for envelope in envelopes:
+            if self._is_new(node, arrival, envelope):
+                await self._deliver(node, arrival, envelope, target)
+
+    def _is_new(self, node: Node, arrival: Arrival, envelope: Envelope) -> bool:
+        is_new, is_missing = True, False
+        if not arrival.reliable:
+            is_new, is_missing = node.heard.note(arrival.channel, envelope.previous, envelope.number)
+        if is_missing:
+            self.tell_hole(arrival.channel)
+        if is_new and not (envelope.is_copy and self.is_known(node, envelope.number)):
+            return True
+        self.twice += 1
+        return False
+
+    async def _deliver(self, node: Node, arrival: Arrival, envelope: Envelope, target: Target | None) -> None:
+        carried = Carried.spelled_so(envelope.said, target)
+        self.heard += 1
+        expires_at = math.inf if carried.lifetime == math.inf else trio.current_time() + carried.lifetime
+        body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)
+        body.mark = node.name, -envelope.number if arrival.reliable else envelope.number
+        try:
+            await self._hub.publish_carried(body, carried.name, to=carried.target, edits=carried.edits)
+        except Misuse as error:
+            raise Unreadable(f"event {carried.name!r}: {error}") from error
+
+    def is_known(self, node: Node, number: int) -> bool:
+        """Whether this was asked about the same number before."""
+        key = node.name, number
+        is_known = key in self._recent
+        self._recent[key] = None
+        while len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+        return is_known
+
+    def tell_hole(self, channel: str) -> None:
+        """Tell those of a gap for whom something on this channel may have been."""
+        self.holes += 1
+        target = whom(channel)
+        if target is not None:
+            self._hub.roster.tell_gap(target)
