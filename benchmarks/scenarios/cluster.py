@@ -10,6 +10,7 @@ a time, 50 a second, to one client of the other node.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +19,7 @@ from statistics import median
 import attrs
 
 from benchmarks import rates
-from benchmarks.contenders import Contender, Opening
+from benchmarks.contenders import Contender
 from benchmarks.contest import Outcomes, alone, compete, median_of
 from benchmarks.conversation import Failed, Program, python
 from benchmarks.report import Bars, Owed, Report, Table, explanation_of, short
@@ -70,7 +71,7 @@ class Round(rates.Round):
 
     @property
     def node_rate(self) -> float:
-        """How many a second of the CPU time of the node that needs more of it: of a core, which is all a node can use."""
+        """How many a second of CPU time of the node that needs more of it: a node can use one core."""
         return self.messages / max(self.first_cpu, self.second_cpu)
 
 
@@ -125,7 +126,7 @@ class Contest:
             if number >= AHEAD:
                 self._wait_heard(before + (number - AHEAD) * PORTION)
         heard = self._wait_heard(before + messages)
-        begun = [pair.first.listen(PATIENCE) for _ in range(portions)][0]
+        begun, *_ = [pair.first.listen(PATIENCE) for _ in range(portions)]
         delivered = self._sink.listen(PATIENCE + 5)["ended"]
         round = Round(
             messages=messages,
@@ -137,7 +138,7 @@ class Contest:
             delivered_wall=delivered - begun["begun"],
         )
         if not before:
-            self._portions = max(round_up(round.rate * self._seconds / PORTION), 1)
+            self._portions = math.ceil(round.rate * self._seconds / PORTION)
         self._heard += messages
         return attrs.evolve(round, cpu=round.first_cpu + round.second_cpu)
 
@@ -146,10 +147,6 @@ class Contest:
         if heard["lost"]:
             raise Failed(f"{heard['lost']} holes were told")
         return heard
-
-
-def round_up(portions: float) -> int:
-    return int(portions) + 1
 
 
 def run(settings: Settings) -> Report:

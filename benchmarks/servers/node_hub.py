@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from itertools import cycle
+from itertools import count, cycle, islice
 
 import trio
 
@@ -13,7 +13,7 @@ from benchmarks.conversation import answer, next_command
 from benchmarks.load.raw import open_files
 from benchmarks.servers.hub import FACTS, SILENCE, event_of
 from benchmarks.servers.nodes import LOOK, shares_of, topics_of
-from trio_hub import HubOptions, LinkOptions, RedisBackplane, Server, Session, topic
+from trio_hub import Credentials, HubOptions, LinkOptions, RedisBackplane, Server, Session, topic
 
 _SPELLING = "v1.json"
 
@@ -25,15 +25,23 @@ class Node:
         self._topics = topics_of(topics)
         self._targets = cycle(map(topic, self._topics))
         self._event = event_of(size, _SPELLING)
-        shares = shares_of(self._topics, clients)
+        shares, numbers = list(islice(shares_of(self._topics, clients), clients)), count()
 
-        def share(session: Session) -> list[str]:
-            return next(shares)
+        async def by_order(_: Credentials) -> Session:
+            return Session(str(next(numbers)))
+
+        def share(session: Session) -> list[str]:  # asked more than once of each
+            return shares[int(session.user)]
 
         options = HubOptions(link=LinkOptions(ping_interval=SILENCE))
-        self.server = Server(backplane=RedisBackplane(url), topics_of=share, options=options)
+        self.server = Server(backplane=RedisBackplane(url), authenticate=by_order, topics_of=share, options=options)
         assert self.server.relay is not None
         self._relay = self.server.relay
+
+    async def wait_hears(self) -> None:
+        """Wait until the node hears itself: before that nobody who comes is kept waiting for their topics."""
+        while self._relay.health().is_deaf:  # noqa: ASYNC110 - of no interest to the relay
+            await trio.sleep(LOOK)
 
     async def wait_ready(self) -> None:
         """Wait until there is another node; and all topics, if anybody is here for them, come from there."""
@@ -51,9 +59,9 @@ class Node:
                 hub.publish_nowait(event, to=next(targets))
             await self.server.publish(event, to=next(targets))
 
-    async def wait_heard(self, count: int) -> None:
+    async def wait_heard(self, wanted: int) -> None:
         """Wait until so many were heard, or nobody can any more: there was a hole."""
-        while (crossed := self._relay.statistics()).heard < count and not crossed.holes:
+        while (crossed := self._relay.statistics()).heard < wanted and not crossed.holes:  # noqa: ASYNC110
             await trio.sleep(LOOK)
 
     def lost(self) -> int:
@@ -68,6 +76,7 @@ async def main(size: int, url: str, topics: int, clients: int) -> None:
     node = Node(size, url, topics, clients)
     async with trio.open_nursery() as tasks:
         listeners = await tasks.start(node.server.serve, "127.0.0.1", 0)
+        await node.wait_hears()
         answer(port=listeners[0].socket.getsockname()[1], **FACTS[_SPELLING](size))
         while words := await trio.to_thread.run_sync(next_command):
             match words:

@@ -1,6 +1,6 @@
 """What nodes do as they are told, whoever's they are: each is one of two that share a Redis.
 
-    python -m benchmarks.servers.node_... SIZE URL TOPICS CLIENTS
+    python -m benchmarks.servers.node_hub SIZE URL TOPICS CLIENTS
 
 An event takes SIZE bytes, its envelope included; those that are published go to TOPICS topics, one after the other. Of
 CLIENTS each hears its share of them, and where there is one topic all hear that.
