@@ -145,6 +145,7 @@ class Resources:
         try:
             read = [each.read(place) for each, place in zip(publications, places, strict=True)]
             published = await self._hub.publish_all(read)
+            await self._hub.wait_carried()
         except Misuse as error:
             raise HTTPFault(400, str(error)) from error
         offered = [{"offered": each.offered} for each in published]

@@ -1,6 +1,7 @@
 """Whoever comes back to another node goes on there, with everything; or is told at once that something is lost."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -9,11 +10,15 @@ import trio
 
 from tests.cluster.several import Road, open_cluster, open_nodes
 from trio_hub.app.router import Router
+from trio_hub.cluster.backplane import Arrival, Interrupted, Membership
+from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.errors import Gap, RequestFailed
+from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
 from trio_hub.peer.luggage import Luggage
 from trio_hub.targets import topic, user
+from trio_hub.testing.world import World
 from trio_hub.wire.bodies import Body
 
 
@@ -126,6 +131,53 @@ async def test_there_and_back_again(autojump_clock):
                 assert (await anext(ann)).data == {"n": number}
                 assert len(node.server.hub.connections()) == 1
             assert sum(len(each.server.hub.connections()) for each in (a, b, c)) == 1
+
+
+async def test_what_is_said_at_any_moment_of_a_move_is_heard_once(autojump_clock):
+    async with open_nodes("a", "b", "c", backplane=InBatches()) as (_, nodes):
+        road = Road(nodes[0])
+        heard: list[int] = []
+        said = 0
+
+        async with nodes[0].open_client(token="ann", topics=["town"], weather=road) as ann, open_tasks() as tasks:
+
+            async def listen() -> None:
+                while True:
+                    heard.append((await anext(ann)).data["n"])
+
+            tasks.start_soon(listen)
+            for turn in range(12):
+                road.cut()
+                road.to = nodes[(turn + 1) % 3]
+                road.mend()
+                while not ann_is_at(road.to):
+                    for node in nodes:
+                        await node.server.publish(Event("news", {"n": said}), to=topic("town"))
+                        said += 1
+                    await trio.sleep(0.002)
+            await trio.sleep(1)
+            tasks.cancel_scope.cancel()
+        assert sorted(heard) == list(range(said))
+
+
+class InBatches(MemoryBackplane):
+    """Has all that comes within some milliseconds received at once, as a busy node does."""
+
+    @asynccontextmanager
+    async def join(self, node: str) -> AsyncIterator[Membership]:
+        async with super().join(node) as membership:
+            receive = membership.receive
+
+            async def receive_late() -> list[Arrival | Interrupted]:
+                await trio.sleep(0.01)
+                return await receive()
+
+            membership.receive = receive_late  # type: ignore[method-assign]
+            yield membership
+
+
+def ann_is_at(node: World) -> bool:
+    return any(connection.attached for connection in node.server.hub.connections(user("ann")))
 
 
 async def test_a_node_that_leaves_hands_everybody_over(autojump_clock):

@@ -1,13 +1,15 @@
 """Nodes that share a backplane tell each other's people what they tell their own."""
 
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import pytest
 import trio
 
-from tests.cluster.several import open_nodes
-from trio_hub.cluster.backplane import Outbound
+from tests.cluster.several import open_cluster, open_nodes
+from trio_hub.cluster.backplane import Membership, Outbound
+from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.delivery import volatile
 from trio_hub.errors import Gap, Misuse
 from trio_hub.hub.carrying import Carry
@@ -224,3 +226,30 @@ async def test_garbage_ends_nothing(garbage, autojump_clock):
             return
         await a.server.publish(Event("news"), to=topic("town"))
         assert (await anext(bob)).name == "news"
+
+
+async def test_what_was_acknowledged_is_heard_elsewhere_whatever_becomes_of_its_node(autojump_clock):
+    async with open_cluster(backplane=SlowToTake()) as cluster:
+        a, b = await cluster.start("a"), await cluster.start("b")
+        async with b.open_client(token="ann", topics=["town"]) as ann, a.open_client(token="bob") as bob:
+            async with trio.open_nursery() as nursery:
+                for number in range(3):
+                    nursery.start_soon(bob.publish, "town", "news", {"n": number})
+            cluster.kill(a)
+            assert {(await anext(ann)).data["n"] for _ in range(3)} == {0, 1, 2}
+
+
+class SlowToTake(MemoryBackplane):
+    """Takes a second to have what is sent."""
+
+    @asynccontextmanager
+    async def join(self, node: str) -> AsyncIterator[Membership]:
+        async with super().join(node) as membership:
+            send = membership.send
+
+            async def send_slowly(messages: Sequence[Outbound]) -> None:
+                await trio.sleep(1)
+                await send(messages)
+
+            membership.send = send_slowly  # type: ignore[method-assign]
+            yield membership

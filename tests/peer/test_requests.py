@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from trio_hub import HubOptions, RequestFailed, Router, Server
+from trio_hub.peer.requests import Aside
 from trio_hub.testing import open_hub_and_client, open_world
 
 V1 = "trio-hub.v1.json"
@@ -22,6 +23,14 @@ def make_server(options=None):
     @router.action("quick_lane", ordered=True)
     def quick_lane(connection, data: float):
         calls.append(data)
+
+    @router.action("aside", ordered=True)
+    def aside(connection, data: float):
+        async def wait() -> None:
+            await trio.sleep(data)
+
+        calls.append(data)
+        return Aside(wait())
 
     @router.action("odd")
     def odd(connection, data: dict):
@@ -48,6 +57,30 @@ async def test_a_quick_one_in_the_lane_waits_for_a_slow_one(autojump_clock):
         assert calls == [2, 0, 1]
         await client.request("quick_lane", 5)  # the lane is free again
         assert calls == [2, 0, 1, 5]
+
+
+async def test_what_waits_aside_holds_up_nothing_in_the_lane(autojump_clock):
+    server, calls = make_server()
+    async with open_hub_and_client(server) as (_, client):
+        begun = trio.current_time()
+        asked = [("aside", 9), ("quick_lane", 0), ("lane", 2), ("aside", 1), ("quick_lane", 3)]
+        questions = [await client.ask(action, data) for action, data in asked]
+        answered = []
+        for question in questions[::-1]:
+            await question.reply()
+            answered.append(round(trio.current_time() - begun))
+        assert calls == [9, 0, 2, 1, 3]
+        assert answered == [2, 3, 3, 3, 9]
+
+
+async def test_what_waits_aside_can_be_cancelled(autojump_clock):
+    server, calls = make_server()
+    async with open_world(server) as world, world.open_link(subprotocols=[V1]) as link:
+        await link.receive()
+        await link.send('{"seq": 1, "action": "aside", "data": 5}')
+        await link.send('{"cancel": 1}')
+        assert json.loads(await anext(link))["error"]["id"] == "cancelled"
+        assert calls == [5]
 
 
 async def test_one_that_waits_in_the_lane_can_be_cancelled_or_come_too_late(autojump_clock):

@@ -16,6 +16,7 @@ from trio_hub.errors import Misuse, RequestFailed
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
+from trio_hub.peer.requests import Aside
 from trio_hub.session import Session
 from trio_hub.targets import Target, topic
 from trio_hub.targets import connection as this_connection
@@ -164,9 +165,10 @@ def add_topics(
             return _publish(hub, event, to, delivery)
         except Misuse as error:
             raise RequestFailed(400, "bad_request", str(error)) from error
-        return None
+        return None if hub.carrier is None else Aside(hub.wait_carried())
 
 
 async def _publish(hub: Hub, event: Event, to: Target, delivery: Delivery) -> None:
     """Publish when the inbox has room again."""
     await hub.publish(event, to=to, delivery=delivery)
+    await hub.wait_carried()

@@ -83,9 +83,9 @@ class Departures:
             self.lost_words += 1
 
     async def wait_left(self) -> None:
-        """Wait until all that waits now has left, or is lost."""
+        """Wait until all events that wait now have left, or are lost."""
         queued = self._queued
-        while self._done < queued:
+        while self._done < queued and not self.is_away:
             await self._left.park()
 
     async def run(self, membership: Membership) -> None:

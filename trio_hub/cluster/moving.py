@@ -160,6 +160,7 @@ class Moving:
             await self._interest.wait_listening([channel_of("topic", each) for each in topics])
             seen = {**self._nodes.seen(), **self._own_number()}
             luggage = _unpacked(await self._ask(owner, "give", *who, seen, within=self._options.fetch_within))
+            await self._hub.wait_offered()  # what came before the luggage is in it, too: let `unpack` see that
         except BaseException:
             roster.dismiss(connection, "unknown")
             raise

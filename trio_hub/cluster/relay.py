@@ -175,9 +175,13 @@ class Relay:
         envelopes = [(channel, Envelope(number, self._said.note(channel), is_copy, said)) for channel in channels]
         self._departures.put(envelopes)
 
+    async def wait_left(self) -> None:
+        """Wait until what was carried so far has left. See `Carrier`."""
+        await self._departures.wait_left()
+
     async def carry_reliably(self, publication: Publication, edits: Sequence[Edit]) -> None:
         """Wait until the backplane has an event for all other nodes. See `Carrier`."""
-        await self._departures.wait_left()  # what was carried fast before it is heard before it
+        await self.wait_left()  # what was carried fast before it is heard before it
         number = self._said.next_number()
         publication.body.mark = self.node, -number
         envelope = Envelope(number, 0, True, self._carried(publication, edits).spelled(whole=True))

@@ -48,6 +48,10 @@ class Carrier(Protocol):
         """
         ...
 
+    async def wait_left(self) -> None:
+        """Wait until what was carried fast so far is with the backplane, or is lost, and counted."""
+        ...
+
     async def carry_reliably(self, publication: Publication, edits: Sequence[Edit]) -> None:
         """Wait until the backplane has an event; as long as it takes. If cancelled, it may have it, or not."""
         ...

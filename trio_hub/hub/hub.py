@@ -272,6 +272,13 @@ class Hub:
         await self._inbox.put(Publication("", _NOTHING, any_of(), receipt=receipt))
         await self._wait_complete(receipt)
 
+    async def wait_carried(self) -> None:
+        """Wait until what was carried so far is with the backplane, whatever becomes of this node; or is lost, which
+        is counted.
+        """
+        if self.carrier is not None:
+            await self.carrier.wait_left()
+
     async def wait_written(self) -> None:
         """Wait until what was published so far has been offered, and every link has taken what it may take of it."""
         await self._inbox.wait_done()

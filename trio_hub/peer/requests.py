@@ -7,7 +7,7 @@ compat, numbers restart with each link and are never compared; replies go to the
 
 How one is carried out. The handler is a plain call. If what it returns needs no waiting, that is the reply, with no
 task at all; if it returns a coroutine, that runs in a task of the connection. Actions that are `ordered` wait for
-the ordered ones before them, in one lane.
+the ordered ones before them, in one lane; but not for what is left of those `Aside`.
 
 An async iterator, returned at once or by the coroutine, is a streamed reply: its items, and in the end one `End`, go
 where events go, and are not repeated here. It is begun only for who asked for items.
@@ -31,7 +31,7 @@ from trio_hub.peer.items import PLAIN, Allowance, Outlet, closing, is_stream, se
 from trio_hub.peer.replies import Replies
 from trio_hub.wire.codecs import Codec
 
-__all__ = ["Handler", "Requests"]
+__all__ = ["Aside", "Handler", "Requests"]
 
 log = logging.getLogger("trio_hub.peer")
 
@@ -47,14 +47,22 @@ class Handler(Protocol):
         ...
 
     def __call__(self, connection: Any, request: Request) -> Any:
-        """Return the reply's data, or a coroutine that will, or either way an async iterator of a streamed reply.
+        """Return the reply's data, or a coroutine that will (perhaps `Aside`), or either way an async iterator of a
+        streamed reply.
 
         Raises `RequestFailed` to answer FAIL.
         """
         ...
 
 
-Work = Coroutine[Any, Any, Any] | AsyncIterator[Any]
+@attrs.frozen
+class Aside:
+    """What is still waited for before an ordered request is answered, though those behind it may be carried out."""
+
+    work: Coroutine[Any, Any, Any]
+
+
+Work = Coroutine[Any, Any, Any] | AsyncIterator[Any] | Aside
 """What a handler returned that is not all there yet."""
 
 
@@ -216,7 +224,7 @@ class Requests:
         except Exception as error:
             self._answer(request, asked_on, error=error)
             return None
-        if type(result) not in PLAIN and (isinstance(result, Coroutine) or is_stream(result)):
+        if type(result) not in PLAIN and (isinstance(result, Coroutine | Aside) or is_stream(result)):
             return result  # type: ignore[no-any-return]
         self._answer(request, asked_on, result)
         return None
@@ -237,7 +245,9 @@ class Requests:
             self._tasks.start_soon(self._watch_deadline, job, job.watch)
 
     def _work(self, job: _Job, work: Work) -> None:
-        if self._handler.ordered(job.request.action):
+        if isinstance(work, Aside):
+            self._tasks.start_soon(self._finish, job, work.work)
+        elif self._handler.ordered(job.request.action):
             self._lane_is_busy = True
             self._tasks.start_soon(self._work_off_lane, job, work)
         else:
@@ -288,11 +298,14 @@ class Requests:
             job = self._lane.pop(0)
             _end_watch(job)
             next_work = self._begin(job.request, job.asked_on)
-            if next_work is not None:
+            if next_work is not None and not isinstance(next_work, Aside):
                 await self._finish(job, next_work)
-            else:
+                continue
+            if next_work is None:
                 self._strike(job)
-                await trio.lowlevel.checkpoint()
+            else:
+                self._work(job, next_work)
+            await trio.lowlevel.checkpoint()
         self._lane_is_busy = False
 
     async def _watch_deadline(self, job: _Job, watch: trio.CancelScope) -> None:
