@@ -7,7 +7,7 @@ import attrs
 import pytest
 import trio
 
-from tests.cluster.several import open_cluster, open_nodes
+from tests.cluster.several import Road, open_cluster, open_nodes
 from trio_hub.cluster.backplane import Membership, Outbound
 from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.delivery import volatile
@@ -253,3 +253,37 @@ class SlowToTake(MemoryBackplane):
 
             membership.send = send_slowly  # type: ignore[method-assign]
             yield membership
+
+
+async def test_a_node_that_is_restarted_under_its_name_is_heard_at_once(autojump_clock):
+    async with open_cluster() as cluster:
+        a, b = await cluster.start("a"), await cluster.start("b")
+        async with b.open_client(token="ann", topics=["town"]) as ann:
+            for _ in range(2):
+                for number in range(5):
+                    await a.server.publish(Event("news", {"n": number}), to=topic("town"))
+                    await a.server.publish(Event("more", {"n": number}), to=topic("town"), carry=Carry.RELIABLY)
+                heard = [await anext(ann) for _ in range(10)]
+                for name in ("news", "more"):
+                    assert [event.data["n"] for event in heard if event.name == name] == list(range(5))
+                cluster.kill(a)
+                a = await cluster.start("a")
+
+
+async def test_who_was_at_a_restarted_node_goes_on_elsewhere(autojump_clock):
+    async with open_cluster() as cluster:
+        a, b, c = [await cluster.start(name) for name in "abc"]
+        await c.server.publish(Event("early"), to=topic("town"))
+        await trio.sleep(1)
+        cluster.kill(c)
+        cluster.kill(a)
+        a = await cluster.start("a")  # it has never heard of the third
+        road = Road(a)
+        async with a.open_client(token="ann", topics=["town"], weather=road) as ann:
+            await ann.connected()
+            road.cut()
+            road.to = b
+            road.mend()
+            await a.server.publish(Event("late"), to=topic("town"))
+            assert (await anext(ann)).name == "late"
+        assert b.server.hub.statistics().resumed == 1

@@ -30,6 +30,8 @@ __all__ = [
     "Membership",
     "Outbound",
     "check_node",
+    "life_of",
+    "name_of",
 ]
 
 GONE: Final = "the node has left its backplane"
@@ -159,6 +161,16 @@ class Backplane(Protocol):
         what needs no other node goes on until then. Raises `Misuse` for a name that is empty or too long.
         """
         ...
+
+
+def life_of(node: str, origin: str) -> str:
+    """Return what a server's node joins as: its name, and what tells this life of it from those before it."""
+    return f"{node} {origin}"
+
+
+def name_of(life: str) -> str:
+    """Return the name in what `life_of` returns."""
+    return life.rpartition(" ")[0]
 
 
 def check_node(node: str) -> None:

@@ -54,10 +54,12 @@ class Certainty:
 
     async def _ask_all(self) -> None:
         self._number += 1
-        here = list(self._nodes)
+        here = self._nodes.answering()
         self._missing = {node.name for node in here}
         for node in here:
             self._ask(node, self._number)
         with trio.move_on_after(self._within):
             while self._missing:
                 await self._answered.park()
+        for name in self._missing:
+            self._nodes.note_silent(name)

@@ -18,6 +18,7 @@ from trio_hub.cluster.backplane import (
     Membership,
     Outbound,
     check_node,
+    name_of,
 )
 from trio_hub.cluster.inbox import Inbox
 from trio_hub.errors import Closed, Misuse, Unreachable
@@ -47,7 +48,8 @@ class _Stream:
 
 
 class MemoryBackplane:
-    """Nodes of one process that share this object. A test may `cut` one off, by its name, and `mend` that.
+    """Nodes of one process that share this object. A test may `cut` one off, by its name, and `mend` that: a server's
+    node in all its lives.
 
     Nothing here takes time: what cannot be reached is so at once.
     """
@@ -79,14 +81,17 @@ class MemoryBackplane:
 
     def mend(self, node: str) -> None:
         """Undo that."""
-        if self._cut_since.pop(node, None) is not None and node in self._members:
-            self._members[node].come_back()
+        if self._cut_since.pop(node, None) is None:
+            return
+        for name, member in self._members.items():
+            if node in (name, name_of(name)):
+                member.come_back()
 
     # -- for its members
 
     def cut_since(self, node: str) -> float | None:
         """When a node was cut off; None where it is not."""
-        return self._cut_since.get(node)
+        return self._cut_since.get(node, self._cut_since.get(name_of(node)))
 
     def stream(self, channel: str) -> _Stream:
         """The messages of a reliable channel, which somebody listens to."""

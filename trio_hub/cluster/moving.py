@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -121,7 +121,7 @@ class Moving:
         node = self._gone_to.get(id)
         if node is None:
             made = self._nodes.of_origin(origin_of(id))
-            node = made.name if made is not None else None
+            node = made.name if made is not None and made.is_answering else None
         for _ in range(_HOPS):
             if node is None:
                 break
@@ -147,7 +147,7 @@ class Moving:
                     scope.cancel()
 
         async with open_tasks() as tasks:
-            for node in list(self._nodes):
+            for node in self._nodes.answering():
                 tasks.start_soon(ask_one, node.name, tasks.cancel_scope)
         return found[0] if found else None
 
@@ -158,7 +158,7 @@ class Moving:
         connection = roster.expect(id, session, codec, topics)
         try:
             await self._interest.wait_listening([channel_of("topic", each) for each in topics])
-            seen = {**self._nodes.seen(), **self._own_number()}
+            seen = {**self._nodes.seen(), **{name: (number, True) for name, number in self._own_number().items()}}
             luggage = _unpacked(await self._ask(owner, "give", *who, seen, within=self._options.fetch_within))
             await self._hub.wait_offered()  # what came before the luggage is in it, too: let `unpack` see that
         except BaseException:
@@ -176,14 +176,15 @@ class Moving:
         try:
             return await self._asking.ask(node, what, *details, within=within or self._options.answer_within)
         except Unreachable as error:
+            self._nodes.note_silent(node)
             log.warning("a connection cannot be asked for: %s", error)
             return None
 
-    async def _have_seen(self, seen: dict[str, int]) -> bool:
+    async def _have_seen(self, seen: Mapping[str, tuple[int, bool]]) -> bool:
         """Whether all was heard that is in `seen`; what a node said last that is gone may still be on its way."""
+        of_others = {name: each for name, each in seen.items() if name not in self._own_number()}
         for _ in range(_LOOKS):
-            ours = {**self._nodes.seen(), **self._own_number()}
-            if all(number <= ours.get(node, 0) for node, number in seen.items()):
+            if self._nodes.have_seen(of_others):
                 return True
             await trio.sleep(_COMING)
         return False
@@ -207,7 +208,7 @@ class Moving:
                 return ["here", [*connection.topics, *connection.topics_beside]]
         raise Misuse(f"no question of a node: {what!r}")
 
-    async def _give(self, connection: Connection, node: str, seen: dict[str, int]) -> Any:
+    async def _give(self, connection: Connection, node: str, seen: Mapping[str, tuple[int, bool]]) -> Any:
         """Return its luggage, and have it gone; None where it has gone elsewhere meanwhile, has come back here, or was
         told of a gap, or may have to be. `seen` is what the other node had heard of each before it laid up what comes:
         as much must have been heard here.

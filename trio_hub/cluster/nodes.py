@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import attrs
@@ -18,25 +19,26 @@ _GONE_AFTER: Final = 3.0  # s without a beat
 
 @attrs.define(eq=False)
 class Node:
-    """Another node: how its connections' ids begin, how many it has, and when it was heard last."""
+    """Another node, in this life of it: how its connections' ids begin, how many it has, and when it was heard last."""
 
     name: str
     origin: str = ""
     connections: int = 0
-    beaten_at: float = -1e9
+    beaten_at: float = -math.inf
+    silent_since: float = -math.inf  # when it had not answered in time, for the last time
     heard: Heard = attrs.field(factory=Heard)
     has_left: bool = False
     in_doubt_since: float | None = None  # something that it said may be missing, and it has not told yet
 
     @property
-    def life(self) -> str:
-        """What tells it from one that had the same name before, as soon as it has said where its ids begin."""
-        return f"{self.name} {self.origin}"
-
-    @property
     def is_here(self) -> bool:
         """Whether it lives, as far as we know."""
         return not self.has_left and trio.current_time() - self.beaten_at < _GONE_AFTER
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether there is sense in asking it: it was heard after it had not answered."""
+        return self.is_here and self.beaten_at > self.silent_since
 
 
 class Nodes:
@@ -48,6 +50,15 @@ class Nodes:
     def __iter__(self) -> Iterator[Node]:
         """All that are here."""
         return iter([node for node in self._by_name.values() if node.is_here])
+
+    def answering(self) -> list[Node]:
+        """Return those that are here, and can be asked something."""
+        return [node for node in self if node.is_answering]
+
+    def note_silent(self, name: str) -> None:
+        """Note that a node has not answered: nobody waits for it again before it is heard."""
+        if name in self._by_name:
+            self._by_name[name].silent_since = trio.current_time()
 
     def get(self, name: str, listened: Iterable[str] = ()) -> Node:
         """Return the node of this name, which was just heard. One that is new is known to be on these channels."""
@@ -67,9 +78,19 @@ class Nodes:
         """Return, of each, up to which number all is known."""
         return {node.name: node.heard.known or 0 for node in self._by_name.values()}
 
-    def seen(self) -> dict[str, int]:
-        """Return, of each, the highest number that was heard, or heard of."""
-        return {node.name: node.heard.highest for node in self._by_name.values()}
+    def seen(self) -> dict[str, tuple[int, bool]]:
+        """Return, of each, the highest number that was heard, or heard of, and whether it is still here."""
+        return {node.name: (node.heard.highest, node.is_answering) for node in self._by_name.values()}
+
+    def have_seen(self, seen: Mapping[str, tuple[int, bool]]) -> bool:
+        """Whether all was heard that others have `seen`. A node that was gone before this one knew of it has said
+        nothing that was for anybody here.
+        """
+        ours = self._by_name
+        return all(
+            number <= ours[name].heard.highest if name in ours else not is_here
+            for name, (number, is_here) in seen.items()
+        )
 
     def doubt(self) -> None:
         """Note that what they say may have been lost."""

@@ -20,7 +20,7 @@ import attrs
 import trio
 
 from trio_hub.cluster.asking import Asking
-from trio_hub.cluster.backplane import Arrival, Backplane, BackplaneHealth, Interrupted, Membership, Outbound
+from trio_hub.cluster.backplane import Arrival, Backplane, BackplaneHealth, Interrupted, Membership, Outbound, life_of
 from trio_hub.cluster.beats import Beats
 from trio_hub.cluster.caps import Caps
 from trio_hub.cluster.certainty import Certainty
@@ -80,7 +80,8 @@ class RelayStatistics:
 class Relay:
     """Makes a hub one of several: a companion of it, and its carrier.
 
-    `node` is its name, which no other may have; made up where none is given. Raises `Misuse` for a backplane that is
+    `node` is its name, made up where none is given; it joins as that and what tells this life of it from others, so
+    that one that is restarted under its name is not taken for the one before. Raises `Misuse` for a backplane that is
     none.
     """
 
@@ -89,7 +90,7 @@ class Relay:
     ) -> None:
         if not hasattr(backplane, "join"):
             raise Misuse(f"{backplane!r:.100} is no backplane")
-        self.node = node or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self.node = life_of(node or f"{socket.gethostname()}-{secrets.token_hex(4)}", hub.roster.origin)
         self.options = options = options or ClusterOptions()
         self._hub = hub
         self._backplane = backplane
@@ -114,11 +115,11 @@ class Relay:
         self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._own_number, options)
         self._changes = Changes(self._send_change)
         self._words = words = Words(self.nodes, asking, self._say_word)
-        self._users = Users(hub.roster, self._say_on, self._say_to_life)
+        self._users = Users(hub.roster, self._say_on, self._say_to_node)
         self._caps = Caps(hub.roster, self._users, hub.options)
         self._lost_words = 0  # as far as that was made good
         words.hear(USER, self._users.heed)
-        words.hear(GONE, lambda life, _: self._users.lose(life))
+        words.hear(GONE, lambda node, _: self._users.lose(node))
         self.hear, self.say, self.answer = words.hear, words.say, words.answer
         self.share, self.shared, self.hear_shared = self._users.share, self._users.shared, self._users.hear
         self._reliably = self._unreadable = 0
@@ -220,7 +221,7 @@ class Relay:
     @property
     def others(self) -> list[str]:
         """The other nodes. See `Carrier`."""
-        return self._words.lives
+        return self._words.others
 
     async def ask(self, question: str, data: Any) -> dict[str, Any]:
         """Return what the other nodes answer. See `Carrier`."""
@@ -238,8 +239,8 @@ class Relay:
         if self.has_others:
             self._departures.say(channel, self._sealing.sealed(said))
 
-    def _say_to_life(self, life: str, said: list[Any]) -> None:
-        self._words.say(USER, said, life)
+    def _say_to_node(self, node: str, said: list[Any]) -> None:
+        self._words.say(USER, said, node)
 
     # -- tickets
 

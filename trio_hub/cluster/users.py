@@ -90,22 +90,22 @@ class Users:
         self._marked[user] = None
         self._news.unpark()
 
-    def heed(self, life: str, said: list[Any]) -> None:
+    def heed(self, node: str, said: list[Any]) -> None:
         """Take what a node states. Raises `Unreadable`."""
         match said:
             case [_, str(user), bool(is_asking), dict(facts)]:
                 if self._roster.of_user(user):
-                    self._learn(life, user, facts)
+                    self._learn(node, user, facts)
                     if is_asking:
-                        self._say_to(life, [USER, user, False, self._ours.get(user, {})])
+                        self._say_to(node, [USER, user, False, self._ours.get(user, {})])
             case _:
                 raise Unreadable(f"nothing of a user: {said!r:.100}")
 
-    def _learn(self, life: str, user: str, facts: Facts) -> None:
+    def _learn(self, node: str, user: str, facts: Facts) -> None:
         known = self._theirs.setdefault(user, {})
-        before = known.pop(life, {})
+        before = known.pop(node, {})
         if facts:
-            known[life] = facts
+            known[node] = facts
         elif not known:
             del self._theirs[user]
         for what in before.keys() | facts.keys():
@@ -117,10 +117,10 @@ class Users:
         """Have everything said again, and asked for."""
         self._again_before = trio.current_time()
 
-    def lose(self, life: str) -> None:
+    def lose(self, node: str) -> None:
         """Forget what a node has stated."""
-        for user in [user for user, known in self._theirs.items() if life in known]:
-            self._learn(life, user, {})
+        for user in [user for user, known in self._theirs.items() if node in known]:
+            self._learn(node, user, {})
 
     # -- saying
 

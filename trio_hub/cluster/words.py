@@ -1,7 +1,7 @@
 """What nodes say to each other beside events: words, to one or to all, and questions to all.
 
-A node is known by its life here: one that was restarted under the same name is another. Whoever hears a word of that
-name is told when a node is here, or may have missed some, or we of its (`MET`), and when it is gone (`GONE`).
+Whoever hears a word is told when a node is here, or may have missed some, or we of its (`MET`), and when it is gone
+(`GONE`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Words:
         self._say = say
         self._hearers: dict[str, list[Callable[[str, Any], object]]] = {}
         self._answers: dict[str, Callable[[Any], Any]] = {}
-        self._names: dict[str, str] = {}  # of those that are here, by their lives
+        self._here: dict[str, None] = {}  # who was met, by name
         self._in_doubt = self._missed_changes = False
         self._doubted_at = -_SELDOM
 
@@ -45,21 +45,20 @@ class Words:
 
     def say(self, word: str, data: Any, to: str | None = None) -> None:
         """Say something to a node, or to all. See `Carrier`."""
-        name = None if to is None else self._names.get(to)
-        if name is not None or (to is None and self._names):
-            self._say(name, ["word", word, data])
+        if to in self._here or (to is None and self._here):
+            self._say(to, ["word", word, data])
 
     def heed(self, node: Node, word: str, data: Any) -> None:
         """Take a word of a node; nothing is made of one that was not met yet: all is said again when it is."""
-        if node.life in self._names:
-            self._make(node.life, word, data)
+        if node.name in self._here:
+            self._make(node.name, word, data)
 
-    def _make(self, life: str, word: str, data: Any) -> None:
+    def _make(self, node: str, word: str, data: Any) -> None:
         for make in self._hearers.get(word, ()):
             try:
-                make(life, data)
+                make(node, data)
             except Exception:
-                log.exception("nothing can be made of the word %r of %s", word, life)
+                log.exception("nothing can be made of the word %r of %s", word, node)
 
     # -- questions
 
@@ -75,32 +74,30 @@ class Words:
         """Return what all nodes answer that are here, and do so in time."""
         answers: dict[str, Any] = {}
 
-        async def ask_one(life: str, name: str) -> None:
+        async def ask_one(node: str) -> None:
             try:
-                answers[life] = await self._asking.ask(name, QUESTION, question, data, within=within)
+                answers[node] = await self._asking.ask(node, QUESTION, question, data, within=within)
             except Unreachable as error:
                 log.warning("a question (%s) has no answer: %s", question, error)
 
         async with open_tasks() as tasks:
-            for life, name in self._names.items():
-                tasks.start_soon(ask_one, life, name)
+            for node in self._here:
+                tasks.start_soon(ask_one, node)
         return answers
 
     # -- who is here
 
     @property
-    def lives(self) -> list[str]:
+    def others(self) -> list[str]:
         """The nodes that are here."""
-        return list(self._names)
+        return list(self._here)
 
     def meet(self, node: Node) -> bool:
         """Note that a node is here; return whether that is new."""
-        if node.life in self._names:
+        if node.name in self._here:
             return False
-        for life in [life for life, name in self._names.items() if name == node.name]:
-            self._lose(life)
-        self._names[node.life] = node.name
-        self._make(node.life, MET, False)
+        self._here[node.name] = None
+        self._make(node.name, MET, False)
         return True
 
     def doubt(self, *, missed_changes: bool = False) -> None:
@@ -112,17 +109,14 @@ class Words:
         """See who is gone, and have all said again that may have been lost; return whether there may be such. To be
         called now and then.
         """
-        here = {node.life for node in self._nodes}
-        for life in [life for life in self._names if life not in here]:
-            self._lose(life)
+        here = {node.name for node in self._nodes}
+        for node in [node for node in self._here if node not in here]:
+            del self._here[node]
+            self._make(node, GONE, None)
         if not self._in_doubt or trio.current_time() - self._doubted_at < _SELDOM:
             return False
         missed_changes, self._in_doubt, self._missed_changes = self._missed_changes, False, False
         self._doubted_at = trio.current_time()
-        for life in self.lives:
-            self._make(life, MET, missed_changes)
+        for node in self.others:
+            self._make(node, MET, missed_changes)
         return True
-
-    def _lose(self, life: str) -> None:
-        del self._names[life]
-        self._make(life, GONE, None)
