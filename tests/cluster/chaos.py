@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ import time
 from bisect import bisect
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from tests.redis_servers import RedisServer
 from trio_hub import Client, Gap, OutcomeUnknown, RequestFailed, open_client
 from trio_hub.link.dialing import Address, connect
 from trio_hub.link.tasks import open_tasks
+from trio_hub.testing import Proxy, open_proxy
 
 TOPIC = "town"
 
@@ -48,6 +50,11 @@ class Plan:
     cut_every: float = 2.0
     kill_every: float = 10.0
     freeze_every: float = 0.0
+    cut_off_every: float = 0.0
+    """A node, with all its workers, from Redis."""
+    freeze_redis_every: float = 0.0
+    fault_lasts: float = 3.0
+    """For how long something is frozen or cut off, on average."""
     redis_away_at: float = 60.0
     redis_away_for: float = 60.0
     noticed_within: float = 15.0
@@ -57,11 +64,12 @@ class Plan:
 
 @attrs.define
 class Heard:
-    """What one client heard: events by who said them and their numbers, how often; at which times; and when it was told
-    of gaps.
+    """What one client heard: events by who said them and their numbers, how often, and when first; at which times; and
+    when it was told of gaps.
     """
 
     events: Counter[tuple[int, int]] = attrs.field(factory=Counter)
+    first: dict[tuple[int, int], float] = attrs.field(factory=dict)
     since_gap: set[tuple[int, int]] = attrs.field(factory=set)
     twice: int = 0
     times: list[float] = attrs.field(factory=list)
@@ -74,6 +82,7 @@ class Nodes:
     def __init__(self, plan: Plan, redis: RedisServer, directory: Path) -> None:
         self._plan = plan
         self._redis = redis
+        self.proxies: list[Proxy] = []  # between each node and Redis, where that is to fail
         self._tokens = directory / "tokens.json"
         names = [f"c{number}" for number in range(plan.clients)] + [f"p{number}" for number in range(plan.publishers)]
         self._tokens.write_text(json.dumps({name: name for name in names}))
@@ -82,20 +91,28 @@ class Nodes:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        try:
-            for port in self.ports:
-                self._processes.append(await self._start(port))
-            yield
-        finally:
-            for process in self._processes:
-                process.terminate()
-            with trio.move_on_after(20, shield=True):
+        async with AsyncExitStack() as stack:
+            try:
+                for port in self.ports:
+                    self._processes.append(await self._start(port, await self._backplane(stack)))
+                yield
+            finally:
                 for process in self._processes:
-                    await process.wait()
+                    process.terminate()
+                with trio.move_on_after(20, shield=True):
+                    for process in self._processes:
+                        await process.wait()
 
-    async def _start(self, port: int) -> trio.Process:
+    async def _backplane(self, stack: AsyncExitStack) -> str:
+        """Return where a node finds Redis."""
+        if not self._plan.cut_off_every:
+            return self._redis.url
+        self.proxies.append(await stack.enter_async_context(open_proxy(self._redis.port)))
+        return f"redis://127.0.0.1:{self.proxies[-1].port}"
+
+    async def _start(self, port: int, backplane: str) -> trio.Process:
         command = [sys.executable, "-m", "trio_hub", "serve", "--port", str(port), "--tokens", str(self._tokens)]
-        command += ["--backplane", self._redis.url, "--workers", str(self._plan.workers), "--log-level", "error"]
+        command += ["--backplane", backplane, "--workers", str(self._plan.workers), "--log-level", "error"]
         process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert process.stdout is not None
         with trio.fail_after(60):
@@ -150,8 +167,10 @@ class Run:
                         heard.events[key] += 1
                         heard.twice += key in heard.since_gap
                         heard.since_gap.add(key)
-                        heard.times.append(time.time())
-                        self.delays.append(time.time() - event.data["at"])
+                        now = time.time()
+                        heard.first.setdefault(key, now)
+                        heard.times.append(now)
+                        self.delays.append(now - event.data["at"])
                 except Gap:
                     heard.gaps.append(time.time())
                     heard.since_gap.clear()
@@ -200,16 +219,34 @@ class Run:
             _send(self.random.choice(workers), signal.SIGKILL)
             self.counts["workers killed"] += 1
 
+    async def _while_it_lasts(self, fault: str) -> None:
+        self.counts[fault] += 1
+        await trio.sleep(self.plan.fault_lasts * self.random.uniform(0.2, 1.8))
+
     async def freeze_one(self, nodes: Nodes) -> None:
         workers = nodes.workers()
         if workers:
             pid = self.random.choice(workers)
             _send(pid, signal.SIGSTOP)
             try:
-                await trio.sleep(self.random.uniform(0.5, 6))
+                await self._while_it_lasts("workers frozen")
             finally:
                 _send(pid, signal.SIGCONT)
-            self.counts["workers frozen"] += 1
+
+    async def cut_one_off(self, nodes: Nodes) -> None:
+        proxy = self.random.choice(nodes.proxies)
+        self.random.choice([proxy.cut, proxy.stall])()
+        try:
+            await self._while_it_lasts("nodes cut off from Redis")
+        finally:
+            proxy.mend()
+
+    async def freeze_redis(self, redis: RedisServer) -> None:
+        redis.freeze()
+        try:
+            await self._while_it_lasts("times Redis was frozen")
+        finally:
+            redis.thaw()
 
     async def take_redis_away(self, redis: RedisServer) -> None:
         await trio.sleep(self.plan.redis_away_at)
@@ -236,10 +273,14 @@ class Run:
                         if plan.cut_every:
                             for number in range(plan.clients):
                                 trouble.start_soon(self.cut, f"c{number}")
-                        if plan.kill_every:
-                            trouble.start_soon(self.befall, plan.kill_every, partial(self.kill_one, nodes))
-                        if plan.freeze_every:
-                            trouble.start_soon(self.befall, plan.freeze_every, partial(self.freeze_one, nodes))
+                        for every, fault in (
+                            (plan.kill_every, partial(self.kill_one, nodes)),
+                            (plan.freeze_every, partial(self.freeze_one, nodes)),
+                            (plan.cut_off_every, partial(self.cut_one_off, nodes)),
+                            (plan.freeze_redis_every, partial(self.freeze_redis, redis)),
+                        ):
+                            if every:
+                                trouble.start_soon(self.befall, every, fault)
                         if plan.redis_away_for:
                             trouble.start_soon(self.take_redis_away, redis)
                         await trio.sleep(plan.lasts)
@@ -267,11 +308,21 @@ class Run:
         gap = next((gap for gap in heard.gaps if gap >= at - 1), None)
         return gap is not None and (gap <= until or bisect(heard.times, gap) == bisect(heard.times, until))
 
+    def waits(self) -> list[float]:
+        """Return how long it took, in seconds, until each client had heard each event, or was told of a gap."""
+        waits = []
+        for heard in self.heard:
+            for key, at in self.said.items():
+                told = heard.gaps[bisect(heard.gaps, at) :][:1]
+                waits += [min([heard.first.get(key, math.inf), *told]) - at]
+        return sorted(waits)
+
     def report(self) -> dict[str, Any]:
         delays = sorted(self.delays)
         expected = len(self.said) * len(self.heard)
         delivered = sum(len(heard.events.keys() & self.said.keys()) for heard in self.heard)
         missing = self.missing()
+        waits = self.waits()
         return {
             "clients": len(self.heard),
             **self.counts,
@@ -286,6 +337,8 @@ class Run:
             "gaps told": sum(len(heard.gaps) for heard in self.heard),
             "median delay, ms": round(delays[len(delays) // 2] * 1000, 1) if delays else None,
             "p99 delay, ms": round(delays[len(delays) * 99 // 100] * 1000, 1) if delays else None,
+            "p99 until heard or told, s": round(waits[len(waits) * 99 // 100], 1) if waits else None,
+            "longest until heard or told, s": round(waits[-1], 1) if waits else None,
         }
 
 
