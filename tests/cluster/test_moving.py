@@ -110,6 +110,25 @@ async def test_a_request_is_carried_out_once_wherever_its_reply_is_heard(autojum
         assert sorted(carried_out) == [1, 2]
 
 
+async def test_who_comes_back_to_a_node_that_was_about_to_give_them_away_stays_there(autojump_clock):
+    router = Router()
+
+    @router.action("wait")
+    async def wait(connection: Connection, data: float) -> None:
+        await trio.sleep(data)
+
+    async with open_nodes("a", router=lambda: router) as (_, (a,)):
+        road = Road(a)
+        async with a.open_client(token="ann", weather=road) as ann, trio.open_nursery() as nursery:
+            await ann.connected()
+            (connection,) = a.server.hub.connections()
+            nursery.start_soon(ann.request, "wait", 8)  # which would be cancelled after five
+            await trio.testing.wait_all_tasks_blocked()
+            road.cut()
+            nursery.start_soon(connection.leave, 5)
+            road.mend()
+
+
 async def test_somebody_elses_connection_stays_where_it_is(autojump_clock):
     async with open_nodes("a", "b") as (_, (a, b)), a.open_client(token="ann") as ann:
         with pytest.raises(Gap, match="restarted"):

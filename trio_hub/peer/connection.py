@@ -234,6 +234,7 @@ class Connection:
         `resumed` says that the outbox was moved to where the client wants to go on.
         """
         previous = self.link
+        self._hearing.stay()
         self._attach(link)
         self._links += 1
         self._acknowledging = Patience(self._options.outbox.acknowledge_within)

@@ -143,6 +143,12 @@ class Hearing:
             self._outlet.note_room()
         await self.requests.leave(patience)
 
+    def stay(self) -> None:
+        """Go on here, whoever has asked us to leave."""
+        if self._outlet is not None:
+            self._outlet.is_leaving = False
+        self.requests.stay()
+
     def let_go(self) -> None:
         """Ask `allow` no more: this may be the last to hold what the user may ask."""
         self._allow = None

@@ -180,6 +180,8 @@ class Requests:
         self.cancel_streams()
         with trio.move_on_after(patience):
             await self._wait_rest()
+        if not self._is_leaving:
+            return
         for job in list(self._running.values()):
             job.scope.cancel()
             self._leave_lane(job)
@@ -189,6 +191,10 @@ class Requests:
             if self._once and job.allowance is None:
                 failure = _failure(_MOVED, job.request)
                 self._replies.keep(job.request.seq, self._codec.encode(Reply(job.request.seq, None, failure)))
+
+    def stay(self) -> None:
+        """Leave no more: its connection has a link here."""
+        self._is_leaving = False
 
     async def _wait_rest(self) -> None:
         while self._running:
