@@ -174,6 +174,7 @@ class Server:
         self._streams = 0  # those that are waited for when we leave: whoever has said what they want
         self._strangers = 0  # streams that are no links
         self._empty = trio.lowlevel.ParkingLot()
+        self._drained: trio.Event | None = None  # set when `drain` is done
         self._tasks: trio.Nursery | None = None
         self.presence = None if presence is None else Presence(self.hub, presence)
         self.typing = None if typing is None else Typing(self.hub, typing)
@@ -256,6 +257,8 @@ class Server:
                 task_status.started(list(listeners))
             while self._streams:  # the listeners were closed: wait for those who are still here
                 await self._empty.park()
+            if self._drained is not None:  # other nodes are still to be told
+                await self._drained.wait()
             tasks.cancel_scope.cancel()
 
     async def drain(self, *, deadline: float = 5.0, spread: float = 1.0) -> None:
@@ -268,6 +271,13 @@ class Server:
         """
         if not (deadline >= 0 and 0 <= spread < math.inf):
             raise Misuse("a deadline and a spread are seconds, 0 or more")
+        self._drained = trio.Event()
+        try:
+            await self._drain(deadline, spread)
+        finally:
+            self._drained.set()
+
+    async def _drain(self, deadline: float, spread: float) -> None:
         self._reception.leaving_within = spread
         self._side_door.leave()
         for listener in self._listeners:

@@ -29,7 +29,8 @@ class Certainty:
 
     async def wait(self) -> None:
         """Wait until every node has answered that is here and can; for a bounded time."""
-        self._wanted = self._wanted or trio.Event()
+        if self._wanted is None:
+            self._wanted = trio.Event()
         self._news.unpark()
         await self._wanted.wait()
 

@@ -121,7 +121,7 @@ class Moving:
         node = self._gone_to.get(id)
         if node is None:
             made = self._nodes.of_origin(origin_of(id))
-            node = made.name if made is not None and made.is_answering else None
+            node = None if made is None else made.name
         for _ in range(_HOPS):
             if node is None:
                 break
