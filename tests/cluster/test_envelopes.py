@@ -25,8 +25,8 @@ TARGETS = [
 
 
 def crossed(event: Carried, *, whole: bool, target: Target | None) -> Carried:
-    payload = Sealing().sealed_envelopes([Envelope(2, 1, False, event.spelled(whole=whole))])
-    [envelope] = envelopes_from(Sealing().opened(payload))
+    payload = Sealing("a").sealed_envelopes("t:town", [Envelope(2, 1, False, event.spelled(whole=whole))])
+    [envelope] = envelopes_from(Sealing("b").opened("t:town", "a", payload))
     assert (envelope.number, envelope.previous, envelope.is_copy) == (2, 1, False)
     return Carried.spelled_so(envelope.said, target)
 
@@ -98,6 +98,15 @@ def test_an_event_without_a_target_is_none_where_the_channel_has_none() -> None:
 
 @pytest.mark.parametrize("payload", [3, {}, [3], [[1, 2]], [["1", 2, False]], [[1, "2", False]], [[1, 2, 3]]], ids=str)
 def test_nonsense_is_no_envelope(payload: object) -> None:
-    sealing = Sealing()
+    sealing = Sealing("a")
     with pytest.raises(Unreadable):
-        envelopes_from(sealing.opened(sealing.sealed(payload)))
+        envelopes_from(sealing.opened("t:town", "a", sealing.sealed("t:town", payload)))
+
+
+def test_what_was_said_on_one_channel_by_one_node_is_believed_there_and_of_it_alone() -> None:
+    payload = Sealing("a", b"k" * 32).sealed("u:ann", ["secret"])
+    ours = Sealing("b", b"k" * 32)
+    assert ours.opened("u:ann", "a", payload) == ["secret"]
+    for channel, node in (("u:eve", "a"), ("u:ann", "c"), ("u:an", "na")):
+        with pytest.raises(Unreadable, match="signed"):
+            ours.opened(channel, node, payload)

@@ -79,6 +79,18 @@ async def send_when_reached(member, messages):
             await trio.sleep(0.01)
 
 
+async def test_what_somebody_else_has_put_into_a_stream_holds_up_nothing(redis):
+    async with joined(redis.url) as (ann, bob):
+        await ann.send(reliably(1))
+        assert await hear(bob, 1) == ([1], [])
+        redis.tell("XADD trio_hub:stream:town * m x")
+        redis.tell("PUBLISH trio_hub:reliable:town x")
+        redis.tell("CLIENT KILL TYPE pubsub")
+        await ann.send(reliably(2))
+        payloads, _ = await hear(bob, 1)
+        assert payloads == [2]
+
+
 # -- it is away
 
 

@@ -1,5 +1,6 @@
 """Nodes that share a backplane tell each other's people what they tell their own."""
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -8,7 +9,7 @@ import pytest
 import trio
 
 from tests.cluster.several import Road, open_cluster, open_nodes
-from trio_hub.cluster.backplane import Membership, Outbound
+from trio_hub.cluster.backplane import Arrival, Interrupted, Membership, Outbound
 from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.delivery import volatile
 from trio_hub.errors import Gap, Misuse
@@ -17,6 +18,7 @@ from trio_hub.hub.editing import Editor
 from trio_hub.hub.editors import Edit, Editors
 from trio_hub.messages import Event
 from trio_hub.options import ClusterOptions
+from trio_hub.peer.client import Client
 from trio_hub.targets import connection, everyone, topic, user, users
 from trio_hub.wire import cbor
 
@@ -208,6 +210,11 @@ GARBAGE = [
     cbor.dumps(["user", 7, 7]),
     cbor.dumps(["revoke", "one", ["everyone", ""]]),
     cbor.dumps(["revoke", 1, ["nobody", "knows"]]),
+    cbor.dumps(["beat", 0, 0, {}, True, 0, {"connections": math.inf}]),
+    cbor.dumps(["beat", 0, 0, {}, True, 0, {"connections": [], "age": 10**400}]),
+    cbor.dumps(["beat", 10**30, 10**31, {"t:town": "many", 7: None}, True, 0, {}]),
+    cbor.dumps(["question", 1, "give", [["a"], {}, None]]),
+    cbor.dumps([[1, 0, False, "news", b"{", ["topic", "town"], [False, None, math.nan, -1], b"\x80"]]),
 ]
 
 
@@ -215,7 +222,7 @@ GARBAGE = [
 async def test_garbage_ends_nothing(garbage, autojump_clock):
     async with open_nodes("a", "b") as (backplane, (a, b)), b.open_client(token="bob", topics=["town"]) as bob:
         async with backplane.join("evil") as evil:
-            for channel in ("nodes", "n:b", "*", "t:town", "u:bob"):
+            for channel in ("nodes", f"n:{b.server.relay.node}", "*", "t:town", "u:bob"):
                 await evil.send([Outbound(channel, garbage)])
             for channel in ("reliably", "changes"):
                 await evil.send([Outbound(channel, garbage, reliable=True)])
@@ -237,6 +244,54 @@ async def test_what_was_acknowledged_is_heard_elsewhere_whatever_becomes_of_its_
                     nursery.start_soon(bob.publish, "town", "news", {"n": number})
             cluster.kill(a)
             assert {(await anext(ann)).data["n"] for _ in range(3)} == {0, 1, 2}
+
+
+async def test_a_node_whose_part_in_the_cluster_fails_takes_part_anew(autojump_clock, caplog):
+    backplane = FailsOnce()
+    async with (
+        open_nodes("a", "b", backplane=backplane) as (_, (a, b)),
+        b.open_client(token="ann", topics=["town"]) as ann,
+        a.open_client(token="bob") as bob,
+    ):
+        await ann.connected()
+        backplane.fails = True
+        await bob.publish("town", "lost")  # and whoever says something then is not kept waiting
+        await trio.sleep(5)
+        gaps = a.server.hub.statistics().gaps + b.server.hub.statistics().gaps
+        assert gaps
+        await bob.publish("town", "heard")
+        assert (await next_past_gaps(ann)).name == "heard"
+        await b.server.publish(Event("said"), to=user("bob"))
+        assert (await next_past_gaps(bob)).name == "said"
+        assert a.server.hub.statistics().gaps + b.server.hub.statistics().gaps == gaps
+    assert caplog.text.count("begins anew") == 1
+
+
+async def next_past_gaps(client: Client) -> Event:
+    while True:
+        with suppress(Gap):
+            return await client.receive()
+
+
+class FailsOnce(MemoryBackplane):
+    """Has whoever receives next fail, when it is told to."""
+
+    fails = False
+
+    @asynccontextmanager
+    async def join(self, node: str) -> AsyncIterator[Membership]:
+        async with super().join(node) as membership:
+            receive = membership.receive
+
+            async def receive_or_fail() -> list[Arrival | Interrupted]:
+                items = await receive()
+                if self.fails:
+                    self.fails = False
+                    raise RuntimeError("a fault of this backplane")
+                return items
+
+            membership.receive = receive_or_fail  # type: ignore[method-assign]
+            yield membership
 
 
 class SlowToTake(MemoryBackplane):

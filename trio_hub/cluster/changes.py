@@ -39,7 +39,10 @@ class Changes:
         while True:
             while not self._waiting:
                 await self._news.park()
-            await self._send(self._waiting.popleft())
+            said = self._waiting[0]
+            await self._send(said)
+            if self._waiting[0] is said:  # and has not made room meanwhile
+                self._waiting.popleft()
 
     def make(self, said: Any, is_known: Callable[[int], bool]) -> None:
         """Make a change that another node has told of; nothing where its number is known. Raises `Unreadable`."""

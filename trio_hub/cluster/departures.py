@@ -89,7 +89,14 @@ class Departures:
             await self._left.park()
 
     async def run(self, membership: Membership) -> None:
-        """Send what waits, until cancelled."""
+        """Send what waits, until cancelled; nobody waits in vain then."""
+        try:
+            await self._send_all(membership)
+        finally:
+            self.is_away = True
+            self._left.unpark_all()
+
+    async def _send_all(self, membership: Membership) -> None:
         while True:
             while not self._queue:
                 await self._news.park()
@@ -140,4 +147,4 @@ class Departures:
         return outbound + self._payloads(together), len(numbers)
 
     def _payloads(self, together: dict[str, list[Envelope]]) -> list[Outbound]:
-        return [Outbound(channel, self._sealing.sealed_envelopes(each)) for channel, each in together.items()]
+        return [Outbound(channel, self._sealing.sealed_envelopes(channel, each)) for channel, each in together.items()]

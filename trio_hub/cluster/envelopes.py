@@ -1,7 +1,8 @@
 """How events look between nodes: their JSON as it was encoded once, and beside it, as data, who should hear it.
 
-A payload is CBOR. Where nodes share a key, its first 16 bytes say so (HMAC-SHA-256, cut): whoever may write to the
-backplane and does not have the key is not believed.
+A payload is CBOR. Where nodes share a key, its first 16 bytes say so (HMAC-SHA-256, cut), and of the channel and the
+node that it was said on and by: whoever may write to the backplane and does not have the key is not believed, nor what
+they say once more elsewhere.
 """
 
 from __future__ import annotations
@@ -106,34 +107,36 @@ class Envelope:
 
 
 class Sealing:
-    """Makes payloads, and reads those of nodes that have the same key, or none."""
+    """Makes payloads of this `node`, and reads those of nodes that have the same key, or none."""
 
-    def __init__(self, key: bytes | None = None) -> None:
+    def __init__(self, node: str, key: bytes | None = None) -> None:
+        self._node = node
         self._key = key
 
-    def sealed(self, value: Any) -> bytes:
-        """Return a payload that says this."""
+    def sealed(self, channel: str, value: Any) -> bytes:
+        """Return a payload that says this on a channel."""
         data = cbor.dumps(value)
-        return data if self._key is None else self._mac(data) + data
+        return data if self._key is None else self._mac(channel, self._node, data) + data
 
-    def opened(self, payload: bytes) -> Any:
-        """Return what a payload says. Raises `Unreadable`."""
+    def opened(self, channel: str, node: str, payload: bytes) -> Any:
+        """Return what a payload says that came on this channel, from this node. Raises `Unreadable`."""
         if self._key is not None:
             mac, payload = payload[:_MAC], payload[_MAC:]
-            if not hmac.compare_digest(mac, self._mac(payload)):
+            if not hmac.compare_digest(mac, self._mac(channel, node, payload)):
                 raise Unreadable("it is not signed with our key")
         try:
             return cbor.loads(payload)
         except cbor.Undecodable as error:
             raise Unreadable(str(error)) from error
 
-    def _mac(self, data: bytes) -> bytes:
+    def _mac(self, channel: str, node: str, data: bytes) -> bytes:
         assert self._key is not None
-        return hmac.digest(self._key, data, hashlib.sha256)[:_MAC]
+        where = f"{len(channel)} {len(node)} {channel}{node}".encode()
+        return hmac.digest(self._key, where + data, hashlib.sha256)[:_MAC]
 
-    def sealed_envelopes(self, envelopes: Sequence[Envelope]) -> bytes:
+    def sealed_envelopes(self, channel: str, envelopes: Sequence[Envelope]) -> bytes:
         """Return a payload that holds these, in order."""
-        return self.sealed([[each.number, each.previous, each.is_copy, *each.said] for each in envelopes])
+        return self.sealed(channel, [[each.number, each.previous, each.is_copy, *each.said] for each in envelopes])
 
 
 def envelopes_from(data: Any) -> list[Envelope]:

@@ -91,6 +91,8 @@ class Interest:
 
     async def run(self, membership: Membership) -> None:
         """Listen to what is wanted, until cancelled."""
+        for channel in self._wanted:
+            self._note(channel)
         try:
             while True:
                 while not self._changed:

@@ -55,6 +55,8 @@ _RELIABLY: Final = "reliably"
 _CHANGES: Final = "changes"
 _BEAT: Final = 0.5  # s
 _TO_HEAR: Final = 3.0  # s, in which a node that has just joined hears something
+_NONSENSE: Final = (Unreadable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_COMPLAIN_EVERY: Final = 10.0  # s
 _AGAIN: Final = 0.5  # s, until what could not be carried reliably is tried again
 
 
@@ -96,7 +98,7 @@ class Relay:
         self._backplane = backplane
         self._membership: Membership | None = None
         self._joined_at = 0.0
-        self._sealing = Sealing(options.key)
+        self._sealing = Sealing(self.node, options.key)
         self._said = Said()
         self._departures = Departures(self._sealing, options.waiting, options.waiting_bytes, self._said.note_lost)
         self.nodes = Nodes()
@@ -123,6 +125,9 @@ class Relay:
         self.hear, self.say, self.answer = words.hear, words.say, words.answer
         self.share, self.shared, self.hear_shared = self._users.share, self._users.shared, self._users.hear
         self._reliably = self._unreadable = 0
+        self._complained_at = -math.inf
+        self._is_held_up = False  # what is to be carried reliably
+        self._is_ready = False
         for channel in (_NODES, EVERYBODY, self._direct(self.node), channel_of("origin", hub.roster.origin)):
             self._interest.want(channel)
         hub.roster.heed(self._interest.heed)
@@ -161,7 +166,7 @@ class Relay:
     async def leave(self) -> None:
         """Tell the others that this node is about to be gone, so that they ask it nothing more; for a bounded time."""
         with trio.move_on_after(self.options.answer_within):
-            self._departures.say(_NODES, self._sealing.sealed(["left"]))
+            self._departures.say(_NODES, self._sealing.sealed(_NODES, ["left"]))
             await self._departures.wait_left()
 
     # -- out
@@ -186,7 +191,9 @@ class Relay:
         number = self._said.next_number()
         publication.body.mark = self.node, -number
         envelope = Envelope(number, 0, True, self._carried(publication, edits).spelled(whole=True))
-        await self._send_reliably(Outbound(_RELIABLY, self._sealing.sealed_envelopes([envelope]), reliable=True))
+        await self._send_reliably(
+            Outbound(_RELIABLY, self._sealing.sealed_envelopes(_RELIABLY, [envelope]), reliable=True)
+        )
         self._reliably += 1
 
     @staticmethod
@@ -204,16 +211,19 @@ class Relay:
         self._changes.heed(change, make)
 
     async def _send_change(self, said: list[Any]) -> None:
-        await self._send_reliably(Outbound(_CHANGES, self._sealing.sealed(said), reliable=True))
+        await self._send_reliably(Outbound(_CHANGES, self._sealing.sealed(_CHANGES, said), reliable=True))
 
     async def _send_reliably(self, outbound: Outbound) -> None:
         while True:
             try:
                 if self._membership is not None:
                     await self._membership.send([outbound])
+                    self._is_held_up = False
                     return
             except Unreachable as error:
-                log.warning("other nodes have to wait for what they should know: %s", error)
+                if not self._is_held_up:
+                    log.warning("other nodes have to wait for what they should know: %s", error)
+                self._is_held_up = True
             await trio.sleep(_AGAIN)
 
     # -- words
@@ -229,7 +239,8 @@ class Relay:
 
     def _say(self, node: str | None, said: list[Any]) -> None:
         """Say something to a node, or to all."""
-        self._departures.say(_NODES if node is None else self._direct(node), self._sealing.sealed(said))
+        channel = _NODES if node is None else self._direct(node)
+        self._departures.say(channel, self._sealing.sealed(channel, said))
 
     def _say_word(self, node: str | None, said: list[Any]) -> None:
         if self.has_others:
@@ -237,7 +248,7 @@ class Relay:
 
     def _say_on(self, channel: str, said: list[Any]) -> None:
         if self.has_others:
-            self._departures.say(channel, self._sealing.sealed(said))
+            self._departures.say(channel, self._sealing.sealed(channel, said))
 
     def _say_to_node(self, node: str, said: list[Any]) -> None:
         self._words.say(USER, said, node)
@@ -276,7 +287,20 @@ class Relay:
             yield
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Be one of the nodes, until cancelled. A companion of the hub."""
+        """Be one of the nodes, until cancelled; where that fails, anew. A companion of the hub."""
+        while True:
+            try:
+                await self._take_part(task_status)
+            except Exception:
+                if not self._is_ready:
+                    raise
+                log.exception("this node's part in its cluster has failed; it begins anew")
+            self.nodes.doubt()
+            self._words.doubt(missed_changes=True)
+            self._hearing.tell_hole(EVERYBODY)
+            await trio.sleep(_AGAIN)
+
+    async def _take_part(self, task_status: trio.TaskStatus[None]) -> None:
         async with self._backplane.join(self.node) as membership, open_tasks() as tasks:
             self._membership, self._joined_at = membership, trio.current_time()
             try:
@@ -290,10 +314,10 @@ class Relay:
                 tasks.start_soon(self._caps.run)
                 tasks.start_soon(self._receive, membership, tasks)
                 await self._interest.wait_listening([_NODES, EVERYBODY])
-                await trio.sleep(
-                    1.2 * _BEAT
-                )  # until the others have said that they are here: whom to ask for whoever comes
-                task_status.started()
+                if not self._is_ready:
+                    await trio.sleep(1.2 * _BEAT)  # until the others have said that they are here, who may be asked
+                    self._is_ready = True
+                    task_status.started()
                 await trio.sleep_forever()
             finally:
                 self._membership = None
@@ -314,21 +338,26 @@ class Relay:
                 self.nodes.doubt()
                 self._words.doubt()
             return
-        node = self.nodes.get(item.origin)
         try:
+            said = self._sealing.opened(item.channel, item.origin, item.payload)
+            node = self.nodes.get(item.origin)
             if item.channel == _NODES or item.channel.startswith("n:"):
-                self._heed(node, self._sealing.opened(item.payload), tasks)
+                self._heed(node, said, tasks)
             elif item.channel == _CHANGES:
-                self._changes.make(self._sealing.opened(item.payload), partial(self._hearing.is_known, node))
+                self._changes.make(said, partial(self._hearing.is_known, node))
+            elif isinstance(said, list) and said[:1] == [USER]:
+                self._words.heed(node, USER, said)
             else:
-                said = self._sealing.opened(item.payload)
-                if isinstance(said, list) and said[:1] == [USER]:
-                    self._words.heed(node, USER, said)
-                    return
                 await self._hearing.hear(node, item, envelopes_from(said))
-        except (Unreadable, TypeError, ValueError) as error:  # another version, perhaps, or anybody: see `Sealing`
-            self._unreadable += 1
-            log.error("node %r said what nobody can read: %s", item.origin, error)
+        except _NONSENSE as error:  # another version, perhaps, or anybody: see `Sealing`
+            self._note_unreadable(item.origin, error)
+
+    def _note_unreadable(self, node: str, error: Exception) -> None:
+        """Count what nobody can read, and say so now and then."""
+        self._unreadable += 1
+        if trio.current_time() - self._complained_at >= _COMPLAIN_EVERY:
+            self._complained_at = trio.current_time()
+            log.error("node %r said what nobody can read (as others, %d in all): %s", node, self._unreadable, error)
 
     # -- beats
 

@@ -167,10 +167,7 @@ class Listening:
         if kind == b"message":
             ear = self._ears.get(name)
             if ear is not None:
-                try:
-                    self._hear_message(name, ear, said)
-                except ValueError as error:
-                    log.warning("something on %r is no message of a backplane: %s", name, error)
+                self._hear_message(name, ear, said)
         elif kind in (b"subscribe", b"unsubscribe"):
             self._hear_acknowledgement(name)
 
@@ -200,16 +197,25 @@ class Listening:
         if ear.follower is None:
             self._arrive(ear, said)
             return
-        entry = read_published(said)
+        try:
+            entry = read_published(said)
+        except ValueError as error:
+            log.warning("something on %r is no message of a backplane: %s", ear.channel, error)
+            return
         if ear.follower.hear(entry, has_room=self._inbox.has_room):
             self._arrive(ear, entry.body)
         elif not ear.follower.live and name not in self._unanswered:
             self._tear(name, ear)
 
     def _arrive(self, ear: Ear, said: bytes) -> None:
-        origin, payload = read_message(said)
+        try:
+            origin, payload = read_message(said)
+            node = origin.decode()
+        except ValueError as error:
+            log.warning("something on %r is no message of a backplane: %s", ear.channel, error)
+            return
         if not self._words.is_our_node(origin):
-            self._inbox.add(Arrival(ear.channel, origin.decode(), payload, ear.follower is not None))
+            self._inbox.add(Arrival(ear.channel, node, payload, ear.follower is not None))
 
     # -- what was not heard, and is fetched
 

@@ -145,8 +145,12 @@ def read_published(said: bytes) -> Entry:
 
 
 def read_entries(reply: Any) -> list[Entry]:
-    """Return the reliable messages in a page of a stream."""
-    return [Entry(_read_id(id), *fields[1].split(b" ", 1)) for id, fields in reply or ()]
+    """Return the reliable messages in a page of a stream. One that somebody else has put there has no body."""
+    entries = []
+    for id, fields in reply or ():
+        mark, _, body = fields[1].partition(b" ")
+        entries.append(Entry(_read_id(id), mark, body))
+    return entries
 
 
 def _read_id(id: bytes) -> StreamId:
