@@ -1,6 +1,6 @@
 """Whoever comes back to another node goes on there, with everything; or is told at once that something is lost."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,9 +10,10 @@ import trio
 
 from tests.cluster.several import Road, open_cluster, open_nodes
 from trio_hub.app.router import Router
-from trio_hub.cluster.backplane import Arrival, Interrupted, Membership
+from trio_hub.cluster.backplane import Arrival, Interrupted, Membership, Outbound
 from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.errors import Gap, RequestFailed
+from trio_hub.hub.carrying import Carry
 from trio_hub.link.tasks import open_tasks
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
@@ -262,3 +263,41 @@ async def test_a_node_that_has_just_begun_fetches_as_well(autojump_clock):
             road.to = b
             road.mend()
             assert (await anext(ann)).name == "news"
+
+
+async def test_what_is_carried_reliably_is_heard_once_though_it_comes_after_who_had_it(autojump_clock):
+    backplane = SlowInStreams()
+    async with open_nodes("a", "b", "c", backplane=backplane) as (_, nodes):
+        road = Road(nodes[0])
+        async with nodes[0].open_client(token="ann", topics=["town"], weather=road) as ann:
+            await ann.connected()
+            async with trio.open_nursery() as nursery:
+                say = partial(nodes[0].server.publish, to=topic("town"), carry=Carry.RELIABLY)
+                nursery.start_soon(say, Event("late"))  # heard here at once, and elsewhere in three seconds
+                assert (await ann.receive()).name == "late"
+                for node in nodes[1:]:
+                    road.cut()
+                    road.to = node
+                    road.mend()
+                    await node.server.publish(Event("moved"), to=topic("town"))
+                    assert (await ann.receive()).name == "moved"
+            await trio.sleep(10)
+            await nodes[2].server.publish(Event("last"), to=topic("town"))
+            assert (await ann.receive()).name == "last"
+
+
+class SlowInStreams(MemoryBackplane):
+    """Takes three seconds for what is reliable."""
+
+    @asynccontextmanager
+    async def join(self, node: str) -> AsyncIterator[Membership]:
+        async with super().join(node) as membership:
+            send = membership.send
+
+            async def send_slowly(messages: Sequence[Outbound]) -> None:
+                if any(each.reliable for each in messages):
+                    await trio.sleep(3)
+                await send(messages)
+
+            membership.send = send_slowly  # type: ignore[method-assign]
+            yield membership

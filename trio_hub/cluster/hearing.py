@@ -12,6 +12,7 @@ from trio_hub.cluster.backplane import Arrival
 from trio_hub.cluster.channels import whom
 from trio_hub.cluster.envelopes import Carried, Envelope, Unreadable
 from trio_hub.cluster.nodes import Node
+from trio_hub.cluster.reliably import Reliably
 from trio_hub.errors import Misuse
 from trio_hub.hub.hub import Hub
 from trio_hub.targets import Target
@@ -25,8 +26,9 @@ _RECENT: Final = 10_000  # numbers of what may come twice
 class Hearing:
     """Has `hub` deliver what is heard. Counts events that were `heard`, that came `twice`, and `holes`."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, reliably: Reliably) -> None:
         self._hub = hub
+        self._reliably = reliably
         self._recent: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.heard = 0
         self.twice = 0
@@ -56,8 +58,9 @@ class Hearing:
         expires_at = math.inf if carried.lifetime == math.inf else trio.current_time() + carried.lifetime
         body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)
         body.mark = node.name, -envelope.number if arrival.reliable else envelope.number
+        to = self._reliably.come(body.mark, carried.target) if arrival.reliable else carried.target
         try:
-            await self._hub.publish_carried(body, carried.name, to=carried.target, edits=carried.edits)
+            await self._hub.publish_carried(body, carried.name, to=to, edits=carried.edits)
         except Misuse as error:
             raise Unreadable(f"event {carried.name!r}: {error}") from error
 

@@ -30,6 +30,7 @@ from trio_hub.cluster.channels import channel_of, origin_of
 from trio_hub.cluster.envelopes import delivery_from, spelled_delivery
 from trio_hub.cluster.interest import Interest
 from trio_hub.cluster.nodes import Nodes
+from trio_hub.cluster.reliably import Reliably
 from trio_hub.delivery import MUST
 from trio_hub.errors import Misuse, Unreachable
 from trio_hub.hub.hub import Hub
@@ -63,11 +64,13 @@ class Moving:
         interest: Interest,
         asking: Asking,
         certainty: Certainty,
+        had: Reliably,
         own_number: Callable[[], dict[str, int]],
         options: ClusterOptions,
     ) -> None:
         self._own_number = own_number
         self._certainty = certainty
+        self._had = had
         self._hub = hub
         self._nodes = nodes
         self._interest = interest
@@ -168,6 +171,7 @@ class Moving:
             roster.dismiss(connection, "unknown")
             return None
         connection.unpack(luggage)
+        self._had.note_had(id, luggage.reliably)
         self._gone_to.pop(id, None)
         return connection
 
@@ -222,7 +226,7 @@ class Moving:
         await self._hub.wait_offered()
         if connection.has_ended or connection.attached or connection.id != id or self._nodes.is_any_in_doubt:
             return None
-        luggage = _packed(connection.packed(heard))
+        luggage = _packed(connection.packed(heard, self._had.had_by(id)))
         self._gone_to[connection.id] = node
         while len(self._gone_to) > _REMEMBERED:
             self._gone_to.popitem(last=False)
@@ -247,6 +251,7 @@ def _packed(luggage: Luggage) -> list[Any]:
         dict(luggage.heard),
         luggage.since,
         luggage.is_idle,
+        [list(mark) for mark in luggage.reliably],
     ]
 
 
@@ -271,6 +276,7 @@ def _unpacked(data: Any) -> Luggage | None:
             dict(heard),
             float(since),
             bool(idle),
+            [*reliably],
         ]:
             return Luggage(
                 number,
@@ -283,6 +289,7 @@ def _unpacked(data: Any) -> Luggage | None:
                 heard,
                 since,
                 idle,
+                [(node, number) for node, number in reliably],
             )
     return None
 

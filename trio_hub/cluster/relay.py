@@ -33,6 +33,7 @@ from trio_hub.cluster.interest import Interest
 from trio_hub.cluster.moving import Moving
 from trio_hub.cluster.nodes import Node, Nodes
 from trio_hub.cluster.numbering import Said
+from trio_hub.cluster.reliably import Reliably
 from trio_hub.cluster.users import USER, Users
 from trio_hub.cluster.words import QUESTION, Words
 from trio_hub.errors import Misuse, Unreachable
@@ -104,7 +105,8 @@ class Relay:
         self.nodes = Nodes()
         self._interest = Interest(hub.roster.origin, self.nodes.listens_to, lambda: self._is_deaf)
         self._asking = asking = Asking(self._say, self._answer)
-        self._hearing = Hearing(hub)
+        self._had = Reliably()
+        self._hearing = Hearing(hub, self._had)
         self._beats = Beats(
             hub.roster,
             self._said,
@@ -114,7 +116,9 @@ class Relay:
             tell_hole=self._hearing.tell_hole,
         )
         self._certainty = Certainty(self.nodes, self._beats.ask, options.answer_within)
-        self._moving = Moving(hub, self.nodes, self._interest, asking, self._certainty, self._own_number, options)
+        self._moving = Moving(
+            hub, self.nodes, self._interest, asking, self._certainty, self._had, self._own_number, options
+        )
         self._changes = Changes(self._send_change)
         self._words = words = Words(self.nodes, asking, self._say_word)
         self._users = Users(hub.roster, self._say_on, self._say_to_node)
@@ -187,13 +191,16 @@ class Relay:
 
     async def carry_reliably(self, publication: Publication, edits: Sequence[Edit]) -> None:
         """Wait until the backplane has an event for all other nodes. See `Carrier`."""
-        await self.wait_left()  # what was carried fast before it is heard before it
         number = self._said.next_number()
-        publication.body.mark = self.node, -number
+        mark = publication.body.mark = self.node, -number
         envelope = Envelope(number, 0, True, self._carried(publication, edits).spelled(whole=True))
-        await self._send_reliably(
-            Outbound(_RELIABLY, self._sealing.sealed_envelopes(_RELIABLY, [envelope]), reliable=True)
-        )
+        self._had.begin(mark)
+        try:
+            await self.wait_left()  # what was carried fast before it is heard before it
+            payload = self._sealing.sealed_envelopes(_RELIABLY, [envelope])
+            await self._send_reliably(Outbound(_RELIABLY, payload, reliable=True))
+        finally:
+            self._had.end(mark)
         self._reliably += 1
 
     @staticmethod

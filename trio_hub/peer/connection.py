@@ -305,13 +305,23 @@ class Connection:
         self._lose_drawn()
         await self._hearing.leave(patience)
 
-    def packed(self, heard: Mapping[str, int]) -> Luggage:
-        """Return what it takes along, and how far nodes were heard; it must have left, and end at once."""
+    def packed(self, heard: Mapping[str, int], reliably: Sequence[tuple[str, int]]) -> Luggage:
+        """Return what it takes along, and what it has had: see `Luggage`. It must have left, and end at once."""
         next_number, kept, owed = self.outbox.packed()
         highest, replies, streamed = self._hearing.requests.packed()
         topics = [*self.topics, *self.topics_beside]
         return Luggage(
-            next_number, kept, owed, topics, highest, replies, streamed, heard, since=self.since, is_idle=self.is_idle
+            next_number,
+            kept,
+            owed,
+            topics,
+            highest,
+            replies,
+            streamed,
+            heard,
+            since=self.since,
+            is_idle=self.is_idle,
+            reliably=reliably,
         )
 
     def unpack(self, luggage: Luggage) -> None:

@@ -22,6 +22,7 @@ class Luggage:
     `heard` says how far each node was heard: what it said up to there is in the log, or was acknowledged, or is told of
     as missing.
     `since` is when it began (wall clock); `is_idle` says that nobody sits at the device.
+    `reliably` are the marks of what was had, and may come late elsewhere.
     """
 
     next_number: int
@@ -34,6 +35,7 @@ class Luggage:
     heard: Mapping[str, int] = attrs.field(factory=dict)
     since: float = attrs.field(factory=time.time)
     is_idle: bool = False
+    reliably: Sequence[tuple[str, int]] = ()
 
     def knows(self, body: Body) -> bool:
         """Whether this event was owed where the luggage was packed. One that was carried reliably has a negative number
@@ -46,4 +48,4 @@ class Luggage:
 
     @cached_property
     def _marks(self) -> set[tuple[str, int] | None]:
-        return {body.mark for body in (*self.kept, *self.owed)}
+        return {*[body.mark for body in (*self.kept, *self.owed)], *self.reliably}
