@@ -367,7 +367,7 @@ class BackplaneOptions:
 class ClusterOptions:
     """How a hub is one of several."""
 
-    key: bytes | None = attrs.field(default=None, repr=False)
+    key: bytes | None = attrs.field(default=None, repr=False, validator=validators.optional(validators.min_len(1)))
     """What nodes sign with what they tell each other, where others may write to the backplane, too; the same for all of
     them. None: nothing is signed."""
     waiting: int = attrs.field(default=10_000, validator=_positive)

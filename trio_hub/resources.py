@@ -160,6 +160,9 @@ class Resources:
                 ticket = await self._tickets.issue(order.opened(), origin=origin, address=address)
             except TooManyTickets as error:
                 raise HTTPFault(503, str(error), _LATER) from error
+            except Unreachable as error:
+                log.warning("the store of tickets cannot be reached: %s", error)
+                raise HTTPFault(503, "No tickets can be issued at the moment", _LATER) from error
             except Exception as error:
                 log.exception("the store of tickets failed")
                 raise HTTPFault(500, "No tickets can be issued at the moment") from error

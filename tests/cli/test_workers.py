@@ -97,3 +97,36 @@ async def test_workers_do_not_outlive_who_started_them():
             workers = workers_of(serving.process)
             serving.process.kill()
             await wait_until(lambda: all(_state(pid) == "Z" for pid in workers))
+
+
+async def test_a_worker_that_is_lost_while_a_replacement_fails_is_replaced(tmp_path):
+    tokens = tmp_path / "tokens.json"
+    tokens.write_text(json.dumps({"secret": "ann"}))
+    with RedisServer() as redis:
+        command = [*TRIO_HUB, "serve", "--port", "0", "--workers", "2", "--backplane", redis.url]
+        async with program(*command, "--tokens", str(tokens)) as serving:
+            url = (await serving.line()).split()[2]
+            begun = workers_of(serving.process)
+            tokens.write_text("nonsense")
+            serving.process.send_signal(signal.SIGHUP)
+            for pid in begun:  # while the first new one is on its way
+                os.kill(pid, signal.SIGKILL)
+            await serving.wait_for_error("does not listen")
+            tokens.write_text(json.dumps({"secret": "ann"}))
+            await wait_until(lambda: len(workers_of(serving.process)) == 2)
+            async with open_client(url, token="secret") as ann:
+                await ann.request("ping")
+
+
+async def test_who_is_told_to_leave_while_it_replaces_workers_leaves_at_once():
+    with RedisServer() as redis:
+        command = [*TRIO_HUB, "serve", "--port", "0", "--workers", "3", "--backplane", redis.url]
+        async with program(*command) as serving:
+            await serving.line()
+            begun = workers_of(serving.process)
+            serving.process.send_signal(signal.SIGHUP)
+            await wait_until(lambda: workers_of(serving.process) - begun)  # the first new one is on its way
+            seen = begun | workers_of(serving.process)
+            assert await serving.end() == 0
+            assert workers_of(serving.process) == set()
+            assert all(_state(pid) == "Z" for pid in seen)

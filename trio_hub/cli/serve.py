@@ -81,6 +81,8 @@ def serve(
     """
     gc.set_threshold(*_COLLECT_SELDOM)
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    if log_level != "debug":  # it tells of every dial in vain at length; trio_hub.cluster tells why in a line
+        logging.getLogger("coredis").setLevel(logging.CRITICAL)
     try:
         options = HubOptions() if window is None else HubOptions(window=window, outbox=_outbox_for(window))
     except ValueError as error:
@@ -90,6 +92,12 @@ def serve(
             raise click.UsageError(f"--origin is scheme and host, as https://example.org, not {origin}")
     if cert_key is not None and cert is None:
         raise click.UsageError("--cert-key is of use with --cert only")
+    if backplane is None and node is not None:
+        raise click.UsageError("--node is of use with --backplane only")
+    if cluster_key == "":
+        raise click.UsageError("an empty --cluster-key keeps nobody out")
+    if node is not None and not (node and node.isprintable()):
+        raise click.UsageError("a --node has a name of printable characters")
     if workers is not None and not shared:
         if backplane is None:
             raise click.UsageError("--workers takes --backplane: several processes know of each other by Redis alone")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 import trio
@@ -40,10 +40,13 @@ class _Worker:
         self.listens = trio.Event()
         self.has_ended = trio.Event()
         self.is_to_leave = False
+        self._was_told = False
 
     def leave(self) -> None:
+        """Have it leave politely, if it was not told yet: told twice it would end at once."""
         self.is_to_leave = True
-        if self.process.returncode is None:
+        if not self._was_told and self.process.returncode is None:
+            self._was_told = True
             self.process.terminate()
 
 
@@ -55,6 +58,7 @@ class _Workers:
         self._node = node
         self._tasks = tasks
         self._at: dict[int, _Worker] = {}
+        self._all: set[_Worker] = set()  # those that are replaced, and still leave, as well
         self._failures: Counter[int] = Counter()  # in a row, of those in one place
         self._is_leaving = False
 
@@ -67,6 +71,7 @@ class _Workers:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
         worker = self._at[place] = _Worker(process)
+        self._all.add(worker)
         self._tasks.start_soon(self._watch, place, worker)
         return worker
 
@@ -78,6 +83,7 @@ class _Workers:
             await worker.process.wait()
             tasks.cancel_scope.cancel()
         worker.has_ended.set()
+        self._all.remove(worker)
         if not (worker.is_to_leave or self._is_leaving):
             log.error("worker %d (process %d) has ended with %d", place, worker.process.pid, worker.process.returncode)
             await trio.sleep(self._pause(place, trio.current_time() - begun))
@@ -130,6 +136,8 @@ class _Workers:
                 new.leave()
                 self._at[place] = old
                 old.is_to_leave = False
+                if old.has_ended.is_set():
+                    await self.start(place)
                 return
             await self._see_off(old)
 
@@ -137,7 +145,7 @@ class _Workers:
         """Have all of them leave."""
         self._is_leaving = True
         async with open_tasks() as tasks:
-            for worker in self._at.values():
+            for worker in self._all:
                 tasks.start_soon(self._see_off, worker)
 
     async def _see_off(self, worker: _Worker) -> None:
@@ -152,7 +160,7 @@ class _Workers:
     def kill(self) -> None:
         """End all of them at once."""
         self._is_leaving = True
-        for worker in self._at.values():
+        for worker in self._all:
             if worker.process.returncode is None:
                 worker.process.kill()
 
@@ -171,10 +179,15 @@ async def run_workers(count: int, host: str, port: int, node: str | None) -> int
                 return 1
             click.echo(f"listening on ws://{host}:{port}/ws with {count} workers")
             sys.stdout.flush()
-            async for sign in signals:
-                if sign != signal.SIGHUP:
-                    break
-                await workers.replace_all()
+            async with open_tasks() as replacing:
+                send, receive = trio.open_memory_channel[None](1)
+                replacing.start_soon(_replace_all, receive, workers)
+                async for sign in signals:
+                    if sign != signal.SIGHUP:
+                        break
+                    with suppress(trio.WouldBlock):  # once more after this time is enough
+                        send.send_nowait(None)
+                replacing.cancel_scope.cancel()
             tasks.start_soon(_kill_at_signal, signals, workers)
             await workers.leave()
             tasks.cancel_scope.cancel()
@@ -193,6 +206,11 @@ def _reserved(host: str, port: int) -> Iterator[int]:
             yield sock.getsockname()[1]
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+
+
+async def _replace_all(wanted: trio.MemoryReceiveChannel[None], workers: _Workers) -> None:
+    async for _ in wanted:
+        await workers.replace_all()
 
 
 async def _kill_at_signal(signals: AsyncIterator[int], workers: _Workers) -> None:
