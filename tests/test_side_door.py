@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_hub.app.auth import by_cookie, known_tokens
 from trio_hub.app.tickets import MemoryTickets, TicketOffice
-from trio_hub.errors import Closed, Misuse, Refused
+from trio_hub.errors import Closed, Misuse, Refused, Unreachable
 from trio_hub.hub.editors import Editors
 from trio_hub.hub.hub import Hub
 from trio_hub.link.heads import read_head
@@ -538,6 +538,8 @@ class BrokenTickets(MemoryTickets):
     async def put(self, key: str, value: bytes, lasts: float) -> None:
         if b"bob" in value:
             await trio.sleep_forever()
+        if b"eve" in value:
+            raise Unreachable("away for a moment")
         raise OSError("no database")
 
 
@@ -546,6 +548,8 @@ async def test_a_store_that_fails_or_hangs_is_told_to_us_and_serves_nobody(autoj
         assert await order(world, {"user": "ann"}) == (500, {"error": "No tickets can be issued at the moment"})
         assert "no database" in caplog.text
         assert (await order(world, {"user": "bob"}))[0] == 503
+        assert (await order(world, {"user": "eve"}))[0] == 503
+        assert "away for a moment" in caplog.text
         assert trio.current_time() == pytest.approx(world.server.options.opening.deadline)
         assert (await caller(world).ask("GET", "/healthz"))[0] == 200
 

@@ -29,7 +29,7 @@ from trio_hub.app.callers import speaks_for_itself
 from trio_hub.app.orders import publications_in, ticket_order_in
 from trio_hub.app.tickets import TicketOffice, TooManyTickets
 from trio_hub.cluster.relay import Relay
-from trio_hub.errors import Misuse
+from trio_hub.errors import Misuse, Unreachable
 from trio_hub.hub.hub import Hub
 from trio_hub.link.heads import HTTPFault, RequestHead
 
