@@ -24,7 +24,7 @@ class TestMemoryTickets(TicketStoreContract):
     async def open_store(self):
         return MemoryTickets()
 
-    async def test_room_is_made_by_those_that_have_run_out_alone(self):
+    async def test_room_is_made_by_those_that_have_run_out_alone(self, autojump_clock):
         store = MemoryTickets(most=2)
         await store.put("1", b"", 10)
         await store.put("2", b"", 20)
