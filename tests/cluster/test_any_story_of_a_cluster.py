@@ -8,7 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from trio.testing import MockClock
 
 from tests.cluster.several import PEOPLE, Cluster, Road, open_cluster
@@ -151,7 +151,25 @@ async def tell(steps: list[tuple[Any, ...]]) -> None:
     story.check()
 
 
+CUT_OFF_FROM_THE_FIRST = [
+    ("cut_node", "c"),
+    ("wait", 5.0),  # so that the others seem to have left
+    ("publish", "a", 5, Carry.FAST),
+]
+CUT_OFF_WHILE_ANOTHER_BEGINS = [
+    ("cut_node", "c"),
+    ("restart_node", "b"),
+    ("move", "ann", "b"),
+    ("wait", 1.0),
+    ("mend_node", "c"),
+    ("publish", "c", 4, Carry.FAST),
+    ("publish", "c", 3, Carry.RELIABLY),
+]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STEPS, max_size=25))
+@example(CUT_OFF_FROM_THE_FIRST)
+@example(CUT_OFF_WHILE_ANOTHER_BEGINS)
 def test_everything_is_heard_once_or_a_gap_is_told(steps):
     trio.run(tell, steps, clock=MockClock(autojump_threshold=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -15,6 +15,8 @@ from trio_hub.cluster.numbering import Beat, Said
 from trio_hub.hub.roster import Roster
 
 __all__ = ["Beats"]
+
+_TO_MEET: Final = 1.5  # s, in which a new node has heard all that are there
 
 
 class Beats:
@@ -60,14 +62,23 @@ class Beats:
         """Take a beat of a node, and return the number of the question that it answers. Raises `Unreadable`."""
         match said:
             case ["beat", int(since), int(number), None | dict() as latest, bool(is_sound), int(answered), dict(facts)]:
+                age, node.connections = float(facts.get("age", math.inf)), int(facts.get("connections", 0))
                 node.beaten_at, node.has_left = trio.current_time(), False
-                if float(facts.get("age", math.inf)) < self._age():
-                    node.heard.heard_from_the_first()
                 node.origin = str(facts.get("origin", ""))
-                node.connections = int(facts.get("connections", 0))
+                if node.heard.known is None:
+                    self._meet(node, age)
                 self._check(node, Beat(since, number, latest, is_sound))
                 return answered
         raise Unreadable(f"no beat of a node: {said!r:.100}")
+
+    def _meet(self, node: Node, age: float) -> None:
+        """Note that a node of this age is heard for the first time. Who was here before us and is heard only now was cut
+        off, or we were: nobody knows what it said meanwhile.
+        """
+        if age < self._age():
+            node.heard.heard_from_the_first()
+        elif self._age() > _TO_MEET:
+            self._tell_hole(EVERYBODY)
 
     def _check(self, node: Node, beat: Beat) -> None:
         """See whether all was heard that a node has said."""

@@ -95,8 +95,8 @@ class Nodes:
     def doubt(self) -> None:
         """Note that what they say may have been lost."""
         for node in self._by_name.values():
+            node.heard.doubt()  # also of one that seems to have left: perhaps we did not hear it
             if not node.has_left:
-                node.heard.doubt()
                 node.in_doubt_since = trio.current_time()
 
     @property
