@@ -72,8 +72,8 @@ class Beats:
         raise Unreadable(f"no beat of a node: {said!r:.100}")
 
     def _meet(self, node: Node, age: float) -> None:
-        """Note that a node of this age is heard for the first time. Who was here before us and is heard only now was cut
-        off, or we were: nobody knows what it said meanwhile.
+        """Note that a node of this age is heard for the first time. Who was here before us, and is heard only now, was
+        cut off, or we were: nobody knows what it said meanwhile.
         """
         if age < self._age():
             node.heard.heard_from_the_first()
