@@ -61,7 +61,7 @@ class Beats:
     def heed(self, node: Node, said: list[Any]) -> int:
         """Take a beat of a node, and return the number of the question that it answers. Raises `Unreadable`."""
         match said:
-            case ["beat", int(since), int(number), None | dict() as latest, bool(is_sound), int(answered), dict(facts)]:
+            case [int(since), int(number), None | dict() as latest, bool(is_sound), int(answered), dict(facts)]:
                 age, node.connections = float(facts.get("age", math.inf)), int(facts.get("connections", 0))
                 node.beaten_at, node.has_left = trio.current_time(), False
                 node.origin = str(facts.get("origin", ""))

@@ -131,7 +131,6 @@ class Relay:
         self._reliably = self._unreadable = 0
         self._complained_at = -math.inf
         self._is_held_up = False  # what is to be carried reliably
-        self._is_ready = False
         for channel in (_NODES, EVERYBODY, self._direct(self.node), channel_of("origin", hub.roster.origin)):
             self._interest.want(channel)
         hub.roster.heed(self._interest.heed)
@@ -295,11 +294,18 @@ class Relay:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be one of the nodes, until cancelled; where that fails, anew. A companion of the hub."""
+        async with open_tasks() as tasks:
+            ready = trio.Event()
+            tasks.start_soon(self._take_part_for_ever, ready)
+            await ready.wait()
+            task_status.started()
+
+    async def _take_part_for_ever(self, ready: trio.Event) -> None:
         while True:
             try:
-                await self._take_part(task_status)
+                await self._take_part(ready)
             except Exception:
-                if not self._is_ready:
+                if not ready.is_set():
                     raise
                 log.exception("this node's part in its cluster has failed; it begins anew")
             self.nodes.doubt()
@@ -307,7 +313,7 @@ class Relay:
             self._hearing.tell_hole(EVERYBODY)
             await trio.sleep(_AGAIN)
 
-    async def _take_part(self, task_status: trio.TaskStatus[None]) -> None:
+    async def _take_part(self, ready: trio.Event) -> None:
         async with self._backplane.join(self.node) as membership, open_tasks() as tasks:
             self._membership, self._joined_at = membership, trio.current_time()
             try:
@@ -321,10 +327,9 @@ class Relay:
                 tasks.start_soon(self._caps.run)
                 tasks.start_soon(self._receive, membership, tasks)
                 await self._interest.wait_listening([_NODES, EVERYBODY])
-                if not self._is_ready:
+                if not ready.is_set():
                     await trio.sleep(1.2 * _BEAT)  # until the others have said that they are here, who may be asked
-                    self._is_ready = True
-                    task_status.started()
+                    ready.set()
                 await trio.sleep_forever()
             finally:
                 self._membership = None
@@ -406,8 +411,8 @@ class Relay:
     def _heed(self, node: Node, said: Any, tasks: trio.Nursery) -> None:
         """Take what a node says as itself."""
         match said:
-            case ["beat", *_]:
-                answered = self._beats.heed(node, said)
+            case ["beat", *facts]:
+                answered = self._beats.heed(node, facts)
                 if self._words.meet(node) and node.connections:  # who comes there later is asked about by that node
                     self._users.meet()
                 self._certainty.note(node, answered)
