@@ -29,14 +29,15 @@ import trio
 from attrs import validators
 
 from trio_hub.app.by_hand import ByHand
+from trio_hub.app.by_hand_everywhere import ByHandEverywhere
 from trio_hub.app.elsewhere import Change, Elsewhere
 from trio_hub.app.statuses import Seen, Status, most_present, seen_from
 from trio_hub.errors import Misuse
-from trio_hub.hub.carrying import MET, Carry
+from trio_hub.hub.carrying import Carry
 from trio_hub.hub.hub import Hub
 from trio_hub.messages import Event
 from trio_hub.peer.connection import Connection
-from trio_hub.targets import Target, any_of, beside, everyone, plain, topic, user
+from trio_hub.targets import Target, any_of, beside, plain, topic
 from trio_hub.targets import connection as to_connection
 
 __all__ = ["Presence", "PresenceOptions", "Status"]
@@ -46,9 +47,6 @@ log = logging.getLogger("trio_hub.presence")
 _WATCHED = "watched"
 _HERE = "presence"
 _NEAR = "presence.near"
-_TELL_SET = "presence.tell_set"
-_SET = "presence.set"
-_YOUNG = 5.0  # s after the first other node was met, in which each may know of what was set before
 _TURN = 256  # users looked at before other tasks get a turn
 _MOST = 500  # users told of in one event
 
@@ -93,10 +91,10 @@ class Presence:
         self._told: dict[str, _Told] = {}
         self._wanted = trio.Event()
         self.is_paused = False
-        self._young_until: float | None = None
         self._looked_at_once: WeakSet[Connection] = WeakSet()  # whether they have come with watched topics
         self._unlisted: defaultdict[str, list[str]] = defaultdict(list)  # topics, and connections that have come so
         self._elsewhere: Elsewhere | None = None
+        self._by_hand_everywhere: ByHandEverywhere | None = None
         self._carrier = carrier = hub.carrier
         if carrier is not None:
             self._elsewhere = Elsewhere(
@@ -109,10 +107,7 @@ class Presence:
             )
             carrier.hear_shared(_HERE, self._mark)
             carrier.answer(_NEAR, self._answer_near)
-            carrier.heed("status", self._learn)
-            carrier.hear(MET, self._ask_what_was_set)
-            carrier.hear(_TELL_SET, self._tell_what_was_set)
-            carrier.hear(_SET, self._note_set)
+            self._by_hand_everywhere = ByHandEverywhere(carrier, self._by_hand, self._mark)
 
     # -- what users are
 
@@ -262,34 +257,9 @@ class Presence:
         if status is Status.ONLINE:
             raise Misuse("online is what somebody is who sets nothing")
         setting = self._by_hand.set(user_id, status, lasts)
-        if self._carrier is not None:
-            self._carrier.tell("status", user(user_id), setting.data(user_id))
+        if self._by_hand_everywhere is not None:
+            self._by_hand_everywhere.tell(user_id, setting)
         self._mark(user_id)
-
-    def _learn(self, _: Target, data: Any) -> None:
-        """Note what was set at another node."""
-        if (user_id := self._by_hand.learn(data)) is not None:
-            self._mark(user_id)
-
-    def _ask_what_was_set(self, node: str, missed_changes: bool) -> None:
-        """Ask a node what users have set, where it may know more than we do: when we are new, or have missed it."""
-        if self._young_until is None:
-            self._young_until = trio.current_time() + _YOUNG
-        if missed_changes or trio.current_time() < self._young_until:
-            self._carrier_say(_TELL_SET, None, node)
-
-    def _tell_what_was_set(self, node: str, _: Any) -> None:
-        settings = [setting.data(user_id) for user_id, setting in self._by_hand]
-        for start in range(0, len(settings), _MOST):
-            self._carrier_say(_SET, settings[start : start + _MOST], node)
-
-    def _carrier_say(self, word: str, data: Any, node: str) -> None:
-        if self._carrier is not None:
-            self._carrier.say(word, data, node)
-
-    def _note_set(self, _: str, settings: list[Any]) -> None:
-        for each in settings:
-            self._learn(everyone(), each)
 
     def _mark(self, user_id: str) -> None:
         self._marked[user_id] = None
