@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from secrets import token_bytes
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -23,6 +22,7 @@ from trio_hub.errors import LinkLost, Misuse, PeerFault
 from trio_hub.link.arrivals import Arrivals
 from trio_hub.link.incoming import Incoming
 from trio_hub.link.outgoing import Outgoing
+from trio_hub.link.pings import Pings
 from trio_hub.link.readers import pieces_from, reader_for
 from trio_hub.link.sources import Source
 from trio_hub.link.status import Watched
@@ -96,7 +96,7 @@ class Link(Watched):
         self._outgoing = Outgoing(self.writer, self.framer, options, self.end)
         self._frames: _Reader = reader_for(options, client=client, inflater=inflater, seal=seal, streams=streams > 0)
         self._control_frames: Bucket | None = None  # most links never see any
-        self._pings: dict[bytes, trio.Event] = {}
+        self._pings = Pings(any_pong=options.dialect.is_webson)
         self._unread = unread
         self._held_back: list[str | bytes] = []  # the next message is the last
         self._arrivals: Arrivals | None = None
@@ -248,7 +248,7 @@ class Link(Watched):
         """Answer control frames. Each ping has its pong: the last alone would do (RFC 6455 section 5.5.3), but a peer
         may wait for one by its payload.
         """
-        unasked = [item for item in controls if not (isinstance(item, Pong) and self._note_pong(item.payload))]
+        unasked = [item for item in controls if not (isinstance(item, Pong) and self._pings.note(item.payload))]
         if self._control_frames is None:
             self._control_frames = Bucket(self.options.control_frames)
         if unasked and not self._control_frames.take(len(unasked), trio.current_time()):
@@ -261,16 +261,6 @@ class Link(Watched):
         if isinstance(controls[-1], CloseReason):
             self._goodbye_heard = True
             self.end(controls[-1])
-
-    def _note_pong(self, payload: bytes) -> bool:
-        """Note the answer to a ping of ours; False where it is none, or another one to the same."""
-        answered = self._pings.get(payload)
-        if answered is None and not payload and self.options.dialect.is_webson:  # its first version leaves it out
-            answered = next((each for each in self._pings.values() if not each.is_set()), None)
-        if answered is None or answered.is_set():
-            return False
-        answered.set()
-        return True
 
     # -- out
 
@@ -329,15 +319,11 @@ class Link(Watched):
 
         Raises `LinkLost` when the link ends before. How long to wait is the caller's to say.
         """
-        payload = token_bytes(8)
-        answered = self._pings[payload] = trio.Event()
         asked = trio.current_time()
-        self.probe(payload)
-        try:
-            while self.closed is None and not answered.is_set():
+        with self._pings.one() as (payload, answered):
+            self.probe(payload)
+            if self.closed is None:
                 await answered.wait()
-        finally:
-            del self._pings[payload]
         if self.closed is not None:
             raise LinkLost(self.closed)
         return trio.current_time() - asked
@@ -438,8 +424,7 @@ class Link(Watched):
         self.closed = close
         self._transport.interrupt()
         self._outgoing.stop(close)
-        for answered in self._pings.values():
-            answered.set()
+        self._pings.end()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Link]:
