@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -126,9 +126,9 @@ class Moving:
             made = self._nodes.of_origin(origin_of(id))
             node = None if made is None else made.name
         for _ in range(_HOPS):
-            if node is None:
+            if node is None or not self._nodes.is_answering(node):
                 break
-            answer = await self._ask(node, "find", *who)
+            answer = await self._ask(node, "find", *who, within=self._options.answer_within / 2)
             match answer:
                 case ["here", [*topics]]:
                     return node, topics
@@ -144,13 +144,13 @@ class Moving:
         found: list[tuple[str, list[str]]] = []
 
         async def ask_one(node: str, scope: trio.CancelScope) -> None:
-            match await self._ask(node, "find", *who):
+            match await self._ask(node, "find", *who, within=self._options.answer_within / 2):
                 case ["here", [*topics]]:
                     found.append((node, topics))
                     scope.cancel()
 
         async with open_tasks() as tasks:
-            for node in self._nodes.answering():
+            for node in list(self._nodes):
                 tasks.start_soon(ask_one, node.name, tasks.cancel_scope)
         return found[0] if found else None
 
@@ -158,27 +158,40 @@ class Moving:
         self, owner: str, who: list[Any], topics: list[str], session: Session, codec: Codec
     ) -> Connection | None:
         roster, id = self._hub.roster, who[0]
-        connection = roster.expect(id, session, codec, topics)
+        connection = roster.expect(id, session, codec)
+        is_here = False
         try:
-            await self._interest.wait_listening([channel_of("topic", each) for each in topics])
+            await self._hear_topics(connection, topics)
             seen = {**self._nodes.seen(), **{name: (number, True) for name, number in self._own_number().items()}}
             luggage = _unpacked(await self._ask(owner, "give", *who, seen, within=self._options.fetch_within))
             await self._hub.wait_offered()  # what came before the luggage is in it, too: let `unpack` see that
-        except BaseException:
-            roster.dismiss(connection, "unknown")
-            raise
-        if luggage is None or connection.has_ended:
-            roster.dismiss(connection, "unknown")
-            return None
-        connection.unpack(luggage)
-        self._had.note_had(id, luggage.reliably)
+            if luggage is None or connection.has_ended:
+                return None
+            connection.unpack(luggage)
+            self._had.note_had(id, luggage.reliably)
+            if await self._hear_topics(connection, luggage.topics):  # it subscribed while it was asked for
+                roster.begin_anew(connection, "moved")
+            is_here = True
+        finally:
+            if not is_here:
+                roster.dismiss(connection, "unknown")
         self._gone_to.pop(id, None)
         return connection
 
-    async def _ask(self, node: str, what: str, *details: Any, within: float | None = None) -> Any:
+    async def _hear_topics(self, connection: Connection, topics: Iterable[str]) -> bool:
+        """Have a connection hear these topics, and no others, from now on; return whether any is new to it."""
+        roster, wanted, had = self._hub.roster, set(topics), connection.topics | connection.topics_beside
+        for topic in had - wanted:
+            roster.unsubscribe(connection, topic)
+        for topic in wanted - had:
+            roster.subscribe(connection, topic)
+        await self._interest.wait_listening([channel_of("topic", each) for each in wanted - had])
+        return bool(wanted - had)
+
+    async def _ask(self, node: str, what: str, *details: Any, within: float) -> Any:
         """Return what a node answers; None where it does not."""
         try:
-            return await self._asking.ask(node, what, *details, within=within or self._options.answer_within)
+            return await self._asking.ask(node, what, *details, within=within)
         except Unreachable as error:
             self._nodes.note_silent(node)
             log.warning("a connection cannot be asked for: %s", error)

@@ -55,13 +55,17 @@ class Nodes:
         """Return those that are here, and can be asked something."""
         return [node for node in self if node.is_answering]
 
+    def is_answering(self, name: str) -> bool:
+        """Whether the node of this name is one of those."""
+        return name in self._by_name and self._by_name[name].is_answering
+
     def note_silent(self, name: str) -> None:
         """Note that a node has not answered: nobody waits for it again before it is heard."""
         if name in self._by_name:
             self._by_name[name].silent_since = trio.current_time()
 
-    def get(self, name: str, listened: Iterable[str] = ()) -> Node:
-        """Return the node of this name, which was just heard. One that is new is known to be on these channels."""
+    def get(self, name: str) -> Node:
+        """Return the node of this name, which was just heard."""
         node = self._by_name.pop(name, None)
         if node is None:
             node = Node(name)

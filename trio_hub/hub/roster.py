@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from ipaddress import IPv6Address
 
@@ -330,7 +330,7 @@ class Roster:
 
     # -- from and to other nodes
 
-    def expect(self, id: str, session: Session, codec: Codec, topics: Iterable[str]) -> Connection:
+    def expect(self, id: str, session: Session, codec: Codec) -> Connection:
         """Return a connection of this id, which comes from another node: it is here, and owed things, but has neither
         luggage nor life yet. Raises `Misuse` where there is one already.
         """
@@ -338,9 +338,11 @@ class Roster:
             raise Misuse(f"connection {id} is here")
         connection = self._connection(id, session, codec, None)
         self._index.add(connection)
-        for topic in topics:
-            self._index.subscribe(connection, topic)
         return connection
+
+    def begin_anew(self, connection: Connection, reason: str) -> None:
+        """Have a connection tell of a gap, with all that it has but its log."""
+        self._restart(connection, reason)
 
     def dismiss(self, connection: Connection, reason: str) -> None:
         """Let a connection go: it has gone to another node, or has never come from there."""

@@ -110,6 +110,7 @@ class Connection:
         self._writing = Patience(options.outbox.age)
         self._acknowledging = Patience(options.outbox.acknowledge_within)
         self._tasks: trio.Nursery | None = None
+        self._tally = tally
         self._hearing = Hearing(self, handler, options, hooks=self._hooks, allow=allow, answered=answered, tally=tally)
 
     @property
@@ -330,6 +331,8 @@ class Connection:
         """
         _, _, owed_here = self.outbox.packed()
         news = [body for body in owed_here[1:] if not luggage.knows(body)]
+        for body in (*luggage.kept, *luggage.owed):
+            body.count_in(self._tally)
         self.outbox.unpack(luggage.next_number, luggage.kept, [*luggage.owed, *news])
         self._hearing.requests.unpack(luggage.highest, luggage.replies, luggage.streamed)
         self.gap = None
