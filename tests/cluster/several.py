@@ -34,7 +34,7 @@ class Cluster:
     ) -> None:
         self._router = router
         self.backplane = backplane
-        self._arguments = {"authenticate": known_tokens(PEOPLE), "may_publish": anybody, **arguments}
+        self.arguments = {"authenticate": known_tokens(PEOPLE), "may_publish": anybody, **arguments}
         self._tasks = tasks
         self._scopes: dict[World, trio.CancelScope] = {}
 
@@ -47,7 +47,7 @@ class Cluster:
 
     async def _run(self, name: str, *, task_status: trio.TaskStatus[World]) -> None:
         with trio.CancelScope() as scope:
-            server = Server(self._router(), backplane=self.backplane, node=name, **self._arguments)
+            server = Server(self._router(), backplane=self.backplane, node=name, **self.arguments)
             async with open_world(server) as world:
                 self._scopes[world] = scope
                 task_status.started(world)

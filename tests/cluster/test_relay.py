@@ -3,6 +3,7 @@
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import attrs
 import pytest
@@ -244,6 +245,54 @@ async def test_what_was_acknowledged_is_heard_elsewhere_whatever_becomes_of_its_
                     nursery.start_soon(bob.publish, "town", "news", {"n": number})
             cluster.kill(a)
             assert {(await anext(ann)).data["n"] for _ in range(3)} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("spelling", ["json", "cbor"])
+async def test_an_event_of_another_node_that_is_no_json_ends_nothing(spelling, autojump_clock):
+    headers = {"Authorization": "Bearer bob"}
+    async with (
+        open_nodes("a", "b") as (backplane, (_, b)),
+        backplane.join("evil") as evil,
+        b.open_link("/ws", subprotocols=[f"trio-hub.v1.{spelling}"], headers=headers),
+    ):
+        await trio.sleep(1)
+        for n in range(1, 10):
+            await evil.send([Outbound("*", cbor.dumps([[n, n - 1, False, "x", b'{"event":']]))])
+            await trio.sleep(0.1)
+        assert b.server.hub.statistics().restarts == 0
+        assert b.server.relay.statistics().unreadable == 9
+
+
+async def test_an_edit_that_another_node_does_not_know_is_a_gap_there(autojump_clock):
+    editors = Editors()
+
+    @editors.editor("new", key=lambda connection, arguments: None)
+    def edit(event: Event, key: None, arguments: dict[str, int]) -> Event:
+        return event
+
+    async with open_cluster(editors=editors) as cluster:
+        a = await cluster.start("a")
+        cluster.arguments["editors"] = Editors()
+        b = await cluster.start("b")
+        async with b.open_client(token="bob", topics=["town"]) as bob:
+            await a.server.publish(Event("one"), to=topic("town"), editors=[Edit("new", {})])
+            with pytest.raises(Gap):
+                await anext(bob)
+
+
+@pytest.mark.parametrize("argument", [object(), {1, 2}], ids=["anything", "set"])
+async def test_arguments_of_an_edit_that_cannot_cross_are_refused_with_nothing_published(argument, autojump_clock):
+    editors = Editors()
+
+    @editors.editor("known", key=lambda connection, arguments: None)
+    def edit(event: Event, key: None, arguments: dict[str, Any]) -> Event:
+        return event
+
+    async with open_nodes("a", "b", editors=editors) as (_, (a, _)), a.open_client(token="ann", topics=["town"]) as ann:
+        with pytest.raises(Misuse, match="cannot cross"):
+            await a.server.publish(Event("one"), to=topic("town"), editors=[Edit("known", {"x": argument})])
+        await a.server.publish(Event("two"), to=topic("town"))
+        assert (await anext(ann)).name == "two"
 
 
 async def test_a_node_whose_part_in_the_cluster_fails_takes_part_anew(autojump_clock, caplog):

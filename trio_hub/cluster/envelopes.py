@@ -29,6 +29,7 @@ __all__ = [
     "delivery_from",
     "envelopes_from",
     "spelled_delivery",
+    "spelled_edits",
     "spelled_target",
     "target_from",
 ]
@@ -61,12 +62,8 @@ class Carried:
         """
         if not (whole or self.edits) and self.delivery is MUST:
             return [self.name, self.json]
-        edits = [[edit.name, dict(edit.arguments)] for edit in self.edits]
         delivery = spelled_delivery(self.delivery, self.lifetime)
-        try:
-            return [self.name, self.json, spelled_target(self.target), delivery, cbor.dumps(edits)]
-        except cbor.Unencodable as error:
-            raise Misuse(f"arguments of an editor that cannot cross to other nodes: {error}") from error
+        return [self.name, self.json, spelled_target(self.target), delivery, spelled_edits(self.edits)]
 
     @classmethod
     def spelled_so(cls, data: Sequence[Any], target: Target | None) -> Carried:
@@ -151,6 +148,17 @@ def envelopes_from(data: Any) -> list[Envelope]:
             case _:
                 raise Unreadable(f"no envelope: {item!r:.100}")
     return envelopes
+
+
+def spelled_edits(edits: Sequence[Edit]) -> bytes:
+    """Return edits as bytes. Raises `Misuse` for arguments that others could not read, such as sets and dates."""
+    try:
+        spelled = cbor.dumps([[edit.name, dict(edit.arguments)] for edit in edits])
+        if edits:
+            cbor.loads(spelled)
+    except (*cbor.Unencodable, *cbor.Undecodable) as error:
+        raise Misuse(f"arguments of an editor that cannot cross to other nodes: {error}") from error
+    return spelled
 
 
 def _finite(seconds: float) -> float | None:

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from typing import Final
 
+import msgspec
 import trio
 
 from trio_hub.cluster.backplane import Arrival
@@ -18,9 +19,25 @@ from trio_hub.hub.hub import Hub
 from trio_hub.targets import Target
 from trio_hub.wire.bodies import Body
 
-__all__ = ["Hearing"]
+__all__ = ["NONSENSE", "Hearing"]
+
+NONSENSE: Final = (Unreadable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What comes of what others say who speak another version, or are nobody."""
 
 _RECENT: Final = 10_000  # numbers of what may come twice
+
+
+class _Event(msgspec.Struct):
+    event: str
+    data: msgspec.Raw = msgspec.Raw()
+
+
+_decoder = msgspec.json.Decoder(_Event)
+
+
+def _check(open_json: bytes) -> None:
+    """Raise `ValueError` unless this is an event as an open object: nobody else looks at what nodes say."""
+    _decoder.decode(open_json + b"}")
 
 
 class Hearing:
@@ -35,11 +52,20 @@ class Hearing:
         self.holes = 0
 
     async def hear(self, node: Node, arrival: Arrival, envelopes: list[Envelope]) -> None:
-        """Deliver what has arrived from a node. Raises `Unreadable`."""
-        target = whom(arrival.channel)
+        """Deliver what has arrived from a node. What cannot be read is a hole, behind which the others are delivered;
+        raises why, in the end.
+        """
+        target, failure = whom(arrival.channel), None
         for envelope in envelopes:
-            if self._is_new(node, arrival, envelope):
-                await self._deliver(node, arrival, envelope, target)
+            try:
+                if self._is_new(node, arrival, envelope):
+                    await self._deliver(node, arrival, envelope, target)
+            except NONSENSE as error:
+                failure = error
+                if node.is_here:
+                    self.tell_hole(arrival.channel)
+        if failure is not None:
+            raise failure
 
     def _is_new(self, node: Node, arrival: Arrival, envelope: Envelope) -> bool:
         is_new, is_missing = True, False
@@ -54,6 +80,7 @@ class Hearing:
 
     async def _deliver(self, node: Node, arrival: Arrival, envelope: Envelope, target: Target | None) -> None:
         carried = Carried.spelled_so(envelope.said, target)
+        _check(carried.json)
         self.heard += 1
         expires_at = math.inf if carried.lifetime == math.inf else trio.current_time() + carried.lifetime
         body = Body.of_json(carried.json, delivery=carried.delivery, expires_at=expires_at)

@@ -23,15 +23,22 @@ _PATIENCE: Final = 1.0  # s, for which somebody is kept waiting; while the backp
 
 class Interest:
     """The channels that are wanted, and those that are listened to. `origin` begins the ids of our own connections,
-    which need no channel each; `listens_to` is told of channels that are listened to from now on, `is_deaf` says that
-    there is no sense in waiting until they are.
+    which need no channel each; `listens_to` is told of channels that are listened to from now on, `tell_hole` of one
+    that somebody has relied on before that, `is_deaf` says that there is no sense in waiting until they are.
 
     ``channel in interest`` says whether somebody relies on hearing it: it is listened to, or nobody could wait any
     longer until it was. What is said on it meanwhile is missing.
     """
 
-    def __init__(self, origin: str, listens_to: Callable[[Iterable[str]], None], is_deaf: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        origin: str,
+        listens_to: Callable[[Iterable[str]], None],
+        tell_hole: Callable[[str], None],
+        is_deaf: Callable[[], bool],
+    ) -> None:
         self._is_deaf = is_deaf
+        self._tell_hole = tell_hole
         self._origin = origin
         self._listens_to = listens_to
         self._wanted: Counter[str] = Counter()
@@ -74,7 +81,7 @@ class Interest:
         with trio.move_on_after(_PATIENCE):
             while not self._is_deaf() and not self._listened.issuperset(channels):
                 await self._in_effect.park()
-        self._promised |= channels - self._listened
+        self._promised |= {channel for channel in channels - self._listened if channel in self._wanted}
 
     @asynccontextmanager
     async def expecting(self, channels: Iterable[str]) -> AsyncIterator[None]:
@@ -112,8 +119,10 @@ class Interest:
         if new:
             await membership.listen(new)
             self._listened.update(new)
-            self._promised.difference_update(new)
             self._listens_to(new)
+            for channel in self._promised.intersection(new):
+                self._promised.discard(channel)
+                self._tell_hole(channel)
         self._in_effect.unpark_all()
         for channel in new:
             self._note(channel)  # it may have been let go meanwhile

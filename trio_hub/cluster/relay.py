@@ -27,8 +27,8 @@ from trio_hub.cluster.certainty import Certainty
 from trio_hub.cluster.changes import Changes
 from trio_hub.cluster.channels import EVERYBODY, channel_of, channels_of, says_all
 from trio_hub.cluster.departures import Departures
-from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable, envelopes_from
-from trio_hub.cluster.hearing import Hearing
+from trio_hub.cluster.envelopes import Carried, Envelope, Sealing, Unreadable, envelopes_from, spelled_edits
+from trio_hub.cluster.hearing import NONSENSE, Hearing
 from trio_hub.cluster.interest import Interest
 from trio_hub.cluster.moving import Moving
 from trio_hub.cluster.nodes import Node, Nodes
@@ -56,7 +56,6 @@ _RELIABLY: Final = "reliably"
 _CHANGES: Final = "changes"
 _BEAT: Final = 0.5  # s
 _TO_HEAR: Final = 3.0  # s, in which a node that has just joined hears something
-_NONSENSE: Final = (Unreadable, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _COMPLAIN_EVERY: Final = 10.0  # s
 _AGAIN: Final = 0.5  # s, until what could not be carried reliably is tried again
 
@@ -103,17 +102,18 @@ class Relay:
         self._said = Said()
         self._departures = Departures(self._sealing, options.waiting, options.waiting_bytes, self._said.note_lost)
         self.nodes = Nodes()
-        self._interest = Interest(hub.roster.origin, self.nodes.listens_to, lambda: self._is_deaf)
-        self._asking = asking = Asking(self._say, self._answer)
         self._had = Reliably()
         self._hearing = Hearing(hub, self._had)
+        tell_hole = self._hearing.tell_hole
+        self._interest = Interest(hub.roster.origin, self.nodes.listens_to, tell_hole, lambda: self._is_deaf)
+        self._asking = asking = Asking(self._say, self._answer)
         self._beats = Beats(
             hub.roster,
             self._said,
             self._interest,
             age=lambda: self._age,
             say=self._say,
-            tell_hole=self._hearing.tell_hole,
+            tell_hole=tell_hole,
         )
         self._certainty = Certainty(self.nodes, self._beats.ask, options.answer_within)
         self._moving = Moving(
@@ -207,6 +207,10 @@ class Relay:
         body = publication.body
         left = math.inf if body.expires_at == math.inf else body.expires_at - trio.current_time()
         return Carried(publication.name, body.open_json, publication.target, body.delivery, left, edits)
+
+    def check(self, edits: Sequence[Edit]) -> None:
+        """Raise `Misuse` for edits that cannot be said elsewhere. See `Carrier`."""
+        spelled_edits(edits)
 
     def tell(self, change: str, of: Target, *details: Any) -> None:
         """Have all other nodes make a change. See `Carrier`."""
@@ -361,7 +365,7 @@ class Relay:
                 self._words.heed(node, USER, said)
             else:
                 await self._hearing.hear(node, item, envelopes_from(said))
-        except _NONSENSE as error:  # another version, perhaps, or anybody: see `Sealing`
+        except NONSENSE as error:  # another version, perhaps, or anybody: see `Sealing`
             self._note_unreadable(item.origin, error)
 
     def _note_unreadable(self, node: str, error: Exception) -> None:

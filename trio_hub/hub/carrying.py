@@ -43,9 +43,11 @@ class Carrier(Protocol):
         ...
 
     def carry(self, publication: Publication, edits: Sequence[Edit]) -> None:
-        """Have an event on its way. Never waits: where that cannot be done it is counted. Raises `Misuse` for edits
-        that cannot be said elsewhere.
-        """
+        """Have an event on its way, with edits that were checked. Never waits: what cannot be done is counted."""
+        ...
+
+    def check(self, edits: Sequence[Edit]) -> None:
+        """Raise `Misuse` for edits that cannot be said elsewhere."""
         ...
 
     async def wait_left(self) -> None:

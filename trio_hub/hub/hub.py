@@ -210,6 +210,8 @@ class Hub:
         edits = [each for each in editors if isinstance(each, Edit)]
         if self.carrier is not None and carry is not Carry.HERE and len(edits) < len(editors):
             raise Misuse("an editor that is no `Edit` by name stays here: name it, or publish with `Carry.HERE`")
+        if edits and self.carrier is not None and carry is not Carry.HERE:
+            self.carrier.check(edits)
         return edits
 
     def _carry(self, publication: Publication, edits: Sequence[Edit], carry: Carry) -> None:

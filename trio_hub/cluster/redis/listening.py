@@ -92,6 +92,13 @@ class Listening:
         self._say(b"SUBSCRIBE", new)
         return ears
 
+    def promise(self, ears: Iterable[Ear]) -> None:
+        """Note that somebody relies on these. Those that do not hear yet are told of when they do."""
+        for ear in ears:
+            ear.promised = True
+            if ear.follower is None and not ear.hears.is_set() and self._connection is not None:
+                self._missing.add(self._words.channel(ear.channel, reliable=False))
+
     def want_no_more(self, channels: Iterable[str], *, reliable: bool) -> None:
         """Hear nothing more of these."""
         names = [self._words.channel(channel, reliable=reliable) for channel in channels]

@@ -70,8 +70,7 @@ class Member:
         with trio.move_on_after(self._options.patience):
             for ear in ears:
                 await ear.hears.wait()
-        for ear in ears:
-            ear.promised = True
+        self._listening.promise(ears)
 
     async def ignore(self, channels: Iterable[str], *, reliable: bool = False) -> None:
         self._check()
