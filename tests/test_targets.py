@@ -130,3 +130,9 @@ def test_targets_are_not_composed_without_end():
     target = target | topic("b")
     with pytest.raises(Misuse, match="deep"):
         target & topic("c")
+
+
+@pytest.mark.parametrize("make", [topic, user, lambda text: claim("role", text), lambda text: claim(text, 1)])
+def test_half_a_character_is_no_text(make):
+    with pytest.raises(Misuse, match="encoded"):
+        make("half \ud800")

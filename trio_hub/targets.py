@@ -46,11 +46,14 @@ class Target:
         if self.kind in _NAMED:
             if not (isinstance(self.name, str) and self.name):
                 raise Misuse(f"a {self.kind} has a name, which is not {self.name!r}")
+            _check_text(self.name)
             if self.kind == "claim" and not self.values:
                 raise Misuse(f"a claim is compared with values; without any, {self.name!r} selects nobody")
             for value in self.values:
                 if not isinstance(value, str | int | float | None):
                     raise Misuse(f"a claim is compared with text, numbers and the like, not with {value!r:.100}")
+                if isinstance(value, str):
+                    _check_text(value)
         elif self.kind in _COMPOSED:
             for part in self.parts:
                 if not isinstance(part, Target):
@@ -102,6 +105,14 @@ class Target:
 
 
 _EVERYONE = Target("everyone")
+
+
+def _check_text(text: str) -> None:
+    """Raise `Misuse` for what nobody could say to others: half a character, as names of files may have."""
+    try:
+        text.isascii() or text.encode()
+    except UnicodeEncodeError as error:
+        raise Misuse(f"{text!r:.100} is no text that can be encoded") from error
 
 
 def everyone() -> Target:

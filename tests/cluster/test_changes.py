@@ -7,6 +7,8 @@ import pytest
 import trio
 
 from tests.cluster.several import open_nodes
+from trio_hub.app.presence import PresenceOptions
+from trio_hub.app.statuses import Status
 from trio_hub.app.tickets import TicketOffice
 from trio_hub.errors import Closed, Refused
 from trio_hub.messages import Event
@@ -90,3 +92,17 @@ async def test_a_deaf_node_says_so(autojump_clock):
         backplane.mend("b")
         await trio.sleep(5)
         assert not b.server.relay.health().is_deaf
+
+
+async def test_many_statuses_push_out_no_revocation(autojump_clock, caplog):
+    presence = PresenceOptions()
+    async with open_nodes("a", "b", presence=presence) as (backplane, (a, b)), b.open_client(token="bob") as bob:
+        await bob.connected()
+        backplane.cut("a")
+        a.server.sessions.revoke(user("bob"))
+        for number in range(10_001):
+            a.server.presence.set_status("ann", Status.DND if number % 2 else Status.AWAY)
+        backplane.mend("a")
+        await trio.sleep(10)
+        assert not b.server.hub.connections(user("bob"))
+        assert caplog.text.count("never know") == 1

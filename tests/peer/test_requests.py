@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from trio_hub import HubOptions, RequestFailed, Router, Server
+from trio_hub.peer.replies import Replies
 from trio_hub.peer.requests import Aside
 from trio_hub.testing import open_hub_and_client, open_world
 
@@ -169,3 +170,11 @@ async def test_who_does_not_read_replies_gets_to_ask_no_more(autojump_clock):
         for _ in range(1001):
             await anext(greedy)
         assert len(calls) == 1000
+
+
+def test_a_reply_that_is_kept_twice_is_counted_once():
+    replies = Replies(HubOptions(kept_replies_size=100))
+    for _ in range(10):
+        replies.keep(1, b"x" * 40)
+    replies.keep(2, b"x" * 40)
+    assert replies.get(1) is not None

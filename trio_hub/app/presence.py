@@ -20,6 +20,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Awaitable, Collection, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 from weakref import WeakSet
@@ -410,5 +411,6 @@ def _merged(ours: Mapping[str, Seen], answers: list[dict[str, Any]]) -> dict[str
     seen: defaultdict[str, list[Seen]] = defaultdict(list, {user_id: [each] for user_id, each in ours.items()})
     for answer in answers:
         for user_id, data in answer.items():
-            seen[user_id].append(seen_from(data))
+            with suppress(ValueError):  # of a newer version, perhaps
+                seen[user_id].append(seen_from(data))
     return {user_id: best.status for user_id, each in seen.items() if (best := most_present(each)) is not None}

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import click
 import trio
@@ -197,15 +197,16 @@ async def run_workers(count: int, host: str, port: int, node: str | None) -> int
 @contextmanager
 def _reserved(host: str, port: int) -> Iterator[int]:
     """Keep a port within the block, for processes that share it, and yield it; 0 is one that the system chooses."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as sock:
+    with ExitStack() as stack:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            sock = stack.enter_context(socket.socket(family, kind, protocol))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
-            yield sock.getsockname()[1]
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        except OSError as error:
+            raise click.ClickException(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        yield sock.getsockname()[1]
 
 
 async def _replace_all(wanted: trio.MemoryReceiveChannel[None], workers: _Workers) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -13,6 +14,8 @@ from trio_hub.targets import Target
 
 __all__ = ["Changes"]
 
+log = logging.getLogger("trio_hub.cluster")
+
 _MOST: Final = 10_000  # that wait until others can be told; the oldest go first
 
 
@@ -21,13 +24,16 @@ class Changes:
 
     def __init__(self, send: Callable[[list[Any]], Awaitable[None]]) -> None:
         self._send = send
-        self._waiting: deque[list[Any]] = deque(maxlen=_MOST)
+        self._waiting: dict[str, deque[list[Any]]] = {}  # by change: one that is frequent pushes out no other
         self._news = trio.lowlevel.ParkingLot()
         self._makers: dict[str, Callable[..., object]] = {}
 
     def tell(self, change: str, number: int, of: Target, *details: Any) -> None:
         """Tell of a change, whose number is that of nothing else. Never waits."""
-        self._waiting.append([change, number, spelled_target(of), *details])
+        waiting = self._waiting.setdefault(change, deque(maxlen=_MOST))
+        if len(waiting) == _MOST:
+            log.error("other nodes will never know of a change (%s): too many wait", change)
+        waiting.append([change, number, spelled_target(of), *details])
         self._news.unpark()
 
     def heed(self, change: str, make: Callable[..., object]) -> None:
@@ -37,12 +43,14 @@ class Changes:
     async def run(self) -> None:
         """Tell of what waits, until cancelled."""
         while True:
-            while not self._waiting:
+            waiting = next((each for each in self._waiting.values() if each), None)
+            if waiting is None:
                 await self._news.park()
-            said = self._waiting[0]
+                continue
+            said = waiting[0]
             await self._send(said)
-            if self._waiting[0] is said:  # and has not made room meanwhile
-                self._waiting.popleft()
+            if waiting[0] is said:  # and has not made room meanwhile
+                waiting.popleft()
 
     def make(self, said: Any, is_known: Callable[[int], bool]) -> None:
         """Make a change that another node has told of; nothing where its number is known. Raises `Unreadable`."""

@@ -44,7 +44,7 @@ class Departures:
         self._most = most
         self._most_bytes = most_bytes
         self._queue: deque[tuple[str, Envelope] | _Word] = deque()
-        self._size = 0
+        self._size = self._size_of_words = 0
         self._news = trio.lowlevel.ParkingLot()
         self._left = trio.lowlevel.ParkingLot()
         self._queued = self._done = 0  # in all
@@ -75,7 +75,8 @@ class Departures:
 
     def say(self, channel: str, payload: bytes) -> None:
         """Have this leave after all that waits."""
-        if len(self._queue) < self._most + _FEW:
+        if len(self._queue) < self._most + _FEW and self._size_of_words < self._most_bytes:
+            self._size_of_words += len(payload)
             self._queue.append(_Word(channel, payload))
             self._queued += 1
             self._news.unpark()
@@ -139,6 +140,7 @@ class Departures:
                 outbound += self._payloads(together)
                 outbound.append(Outbound(item.channel, item.payload))
                 together = {}
+                self._size_of_words -= len(item.payload)
                 continue
             channel, envelope = item
             together.setdefault(channel, []).append(envelope)

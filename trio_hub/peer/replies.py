@@ -24,8 +24,8 @@ class Replies:
     def keep(self, seq: int, message: str | bytes) -> None:
         """Keep this one, and let the oldest go where there are too many; the latest stays, whatever its size."""
         replies, options = self._replies, self._options
+        self._size += len(message) - len(replies.pop(seq, b""))
         replies[seq] = message
-        self._size += len(message)
         while self._size > options.kept_replies_size or len(replies) > options.kept_replies:
             if len(replies) == 1:
                 return
