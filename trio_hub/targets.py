@@ -109,8 +109,10 @@ _EVERYONE = Target("everyone")
 
 def _check_text(text: str) -> None:
     """Raise `Misuse` for what nobody could say to others: half a character, as names of files may have."""
+    if text.isascii():
+        return
     try:
-        text.isascii() or text.encode()
+        text.encode()
     except UnicodeEncodeError as error:
         raise Misuse(f"{text!r:.100} is no text that can be encoded") from error
 
