@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import random
 from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -12,6 +16,8 @@ from hypothesis import example, given, settings
 from trio.testing import MockClock
 
 from tests.cluster.several import PEOPLE, Cluster, Road, open_cluster
+from trio_hub.cluster.backplane import Arrival, Interrupted, Membership, Outbound
+from trio_hub.cluster.memory import MemoryBackplane
 from trio_hub.errors import Gap
 from trio_hub.hub.carrying import Carry
 from trio_hub.link.tasks import open_tasks
@@ -139,9 +145,60 @@ class Story:
                 assert latest[self._name(name)] == self._said[self._name(name)], (who, heard)
 
 
-async def tell(steps: list[tuple[Any, ...]]) -> None:
+class Dawdling(MemoryBackplane):
+    """Takes a time of its own, drawn from `chance`, for whatever is sent, listened to or received; and has what is
+    reliable received beside the rest.
+    """
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self._chance = chance
+
+    async def _dawdle(self) -> None:
+        await trio.sleep(self._chance.choice([0, 0, 0, 0.01, 0.1, 0.6]))
+
+    @asynccontextmanager
+    async def join(self, node: str) -> AsyncIterator[Membership]:
+        async with super().join(node) as membership, open_tasks() as tasks:
+            send, listen, receive = membership.send, membership.listen, membership.receive
+            come, received = trio.open_memory_channel[Arrival | Interrupted](math.inf)
+            lanes = [trio.open_memory_channel[Arrival | Interrupted](math.inf) for _ in range(2)]
+
+            async def pass_on(lane: trio.MemoryReceiveChannel[Arrival | Interrupted]) -> None:
+                async for item in lane:
+                    await self._dawdle()
+                    come.send_nowait(item)
+
+            async def sort() -> None:
+                while True:
+                    for item in await receive():
+                        is_reliable = item.reliable if isinstance(item, Arrival) else item.channel is not None
+                        lanes[is_reliable][0].send_nowait(item)
+
+            async def send_late(messages: Sequence[Outbound]) -> None:
+                await self._dawdle()
+                await send(messages)
+
+            async def listen_late(channels: Iterable[str], *, reliable: bool = False) -> None:
+                await self._dawdle()
+                await listen(channels, reliable=reliable)
+
+            async def receive_late() -> list[Arrival | Interrupted]:
+                return [await received.receive()]
+
+            for _, lane in lanes:
+                tasks.start_soon(pass_on, lane)
+            tasks.start_soon(sort)
+            membership.send, membership.listen = send_late, listen_late  # type: ignore[method-assign]
+            membership.receive = receive_late  # type: ignore[method-assign]
+            yield membership
+            tasks.cancel_scope.cancel()
+
+
+async def tell(steps: list[tuple[Any, ...]], backplane: MemoryBackplane | None = None) -> None:
     options = HubOptions(link=LINK)
-    async with open_cluster(topics_of=lambda session: ["town"], options=options) as cluster, open_tasks() as tasks:
+    everybody_hears = partial(open_cluster, topics_of=lambda session: ["town"], options=options)
+    async with everybody_hears(backplane=backplane) as cluster, open_tasks() as tasks:
         story = Story(cluster, tasks)
         await story.begin()
         for step in steps:
@@ -167,9 +224,15 @@ CUT_OFF_WHILE_ANOTHER_BEGINS = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(STEPS, max_size=25))
 @example(CUT_OFF_FROM_THE_FIRST)
 @example(CUT_OFF_WHILE_ANOTHER_BEGINS)
 def test_everything_is_heard_once_or_a_gap_is_told(steps):
     trio.run(tell, steps, clock=MockClock(autojump_threshold=0))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(STEPS, max_size=25), st.integers(0, 1000))
+def test_the_same_where_everything_takes_its_time(steps, seed):
+    trio.run(tell, steps, Dawdling(random.Random(seed)), clock=MockClock(autojump_threshold=0))
