@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -146,9 +145,7 @@ class Story:
 
 
 class Dawdling(MemoryBackplane):
-    """Takes a time of its own, drawn from `chance`, for whatever is sent, listened to or received; and has what is
-    reliable received beside the rest.
-    """
+    """Takes a time of its own, drawn from `chance`, for whatever is sent, listened to or received."""
 
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
@@ -159,21 +156,8 @@ class Dawdling(MemoryBackplane):
 
     @asynccontextmanager
     async def join(self, node: str) -> AsyncIterator[Membership]:
-        async with super().join(node) as membership, open_tasks() as tasks:
+        async with super().join(node) as membership:
             send, listen, receive = membership.send, membership.listen, membership.receive
-            come, received = trio.open_memory_channel[Arrival | Interrupted](math.inf)
-            lanes = [trio.open_memory_channel[Arrival | Interrupted](math.inf) for _ in range(2)]
-
-            async def pass_on(lane: trio.MemoryReceiveChannel[Arrival | Interrupted]) -> None:
-                async for item in lane:
-                    await self._dawdle()
-                    come.send_nowait(item)
-
-            async def sort() -> None:
-                while True:
-                    for item in await receive():
-                        is_reliable = item.reliable if isinstance(item, Arrival) else item.channel is not None
-                        lanes[is_reliable][0].send_nowait(item)
 
             async def send_late(messages: Sequence[Outbound]) -> None:
                 await self._dawdle()
@@ -184,15 +168,12 @@ class Dawdling(MemoryBackplane):
                 await listen(channels, reliable=reliable)
 
             async def receive_late() -> list[Arrival | Interrupted]:
-                return [await received.receive()]
+                await self._dawdle()
+                return await receive()
 
-            for _, lane in lanes:
-                tasks.start_soon(pass_on, lane)
-            tasks.start_soon(sort)
             membership.send, membership.listen = send_late, listen_late  # type: ignore[method-assign]
             membership.receive = receive_late  # type: ignore[method-assign]
             yield membership
-            tasks.cancel_scope.cancel()
 
 
 async def tell(steps: list[tuple[Any, ...]], backplane: MemoryBackplane | None = None) -> None:
