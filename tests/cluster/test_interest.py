@@ -31,38 +31,38 @@ class SlowBackplane(MemoryBackplane):
             yield member
 
 
-async def test_a_subscription_waits_until_it_is_in_effect(autojump_clock):
+@asynccontextmanager
+async def interest_that_takes(seconds):
+    """What a node listens to, where that takes so long from now on."""
     backplane = SlowBackplane()
     async with backplane.join("a") as member, trio.open_nursery() as nursery:
         interest = Interest("abcdef", lambda channels: None, lambda channel: None, lambda: False)
         nursery.start_soon(interest.run, member)
         interest.want("t:first")
         await trio.testing.wait_all_tasks_blocked()
-        backplane.delay = 0.5
+        backplane.delay = seconds
+        yield interest
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_subscription_waits_until_it_is_in_effect(autojump_clock):
+    async with interest_that_takes(0.5) as interest:
         begun = trio.current_time()
         async with interest.expecting(["t:town"]):
             assert "t:town" in interest
             assert trio.current_time() == pytest.approx(begun + 0.5)
         await trio.sleep(1)
         assert "t:town" not in interest
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_nobody_waits_for_any_longer_is_relied_on(autojump_clock):
-    backplane = SlowBackplane()
-    async with backplane.join("a") as member, trio.open_nursery() as nursery:
-        interest = Interest("abcdef", lambda channels: None, lambda channel: None, lambda: False)
-        nursery.start_soon(interest.run, member)
-        interest.want("t:first")
-        await trio.testing.wait_all_tasks_blocked()
-        backplane.delay = 5
+    async with interest_that_takes(5) as interest:
         interest.want("t:town")
         assert "t:town" not in interest
         await interest.wait_listening(["t:town"])
         assert "t:town" in interest
         interest.let_go("t:town")
         assert "t:town" not in interest
-        nursery.cancel_scope.cancel()
 
 
 async def test_what_is_said_before_a_late_subscription_is_told_as_a_gap(autojump_clock):

@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
+import trio.testing
 
 from tests.cluster.several import Road, open_cluster, open_nodes
 from trio_hub.app.router import Router
@@ -67,9 +68,9 @@ async def test_what_was_subscribed_while_leaving_goes_along_and_a_gap_is_told(au
         road = Road(a)
         async with a.open_client(token="ann", weather=road) as ann, trio.open_nursery() as nursery:
             nursery.start_soon(ann.request, "enter", {})
-            await trio.sleep(0.001)
+            await trio.testing.wait_all_tasks_blocked()
             nursery.start_soon(ann.request, "subscribe", {"topic": "sea"})  # waits in the lane
-            await trio.sleep(0.05)
+            await trio.testing.wait_all_tasks_blocked()
             road.cut()
             road.to = b
             road.mend()

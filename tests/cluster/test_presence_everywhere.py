@@ -330,7 +330,6 @@ class Story:
     def __init__(self, cluster: Cluster, tasks: trio.Nursery) -> None:
         self._cluster = cluster
         self._tasks = tasks
-        self._lives = dict.fromkeys(NODES, 1)
         self.worlds: dict[str, World] = {}
         self._roads: list[Road] = []
         self._devices: dict[int, tuple[Road, trio.CancelScope, list[Client]]] = {}
@@ -339,7 +338,7 @@ class Story:
 
     async def begin(self) -> None:
         for name in NODES:
-            self.worlds[name] = await self._cluster.start(f"{name}1")
+            self.worlds[name] = await self._cluster.start(name)
         for name in NODES:
             self._watchers[name] = Road(self.worlds[name])
             self._roads.append(self._watchers[name])
@@ -379,9 +378,9 @@ class Story:
                     with trio.move_on_after(0.1), suppress(RequestFailed):
                         await client.request(action, said)
             case ["cut_node", name]:
-                self._cluster.backplane.cut(f"{name}{self._lives[name]}")
+                self._cluster.backplane.cut(name)
             case ["mend_node", name]:
-                self._cluster.backplane.mend(f"{name}{self._lives[name]}")
+                self._cluster.backplane.mend(name)
             case ["restart_node", name]:
                 await self._restart(name)
             case ["wait", seconds]:
@@ -393,9 +392,8 @@ class Story:
 
     async def _restart(self, name: str) -> None:
         await self.take(("mend_node", name))
-        self._lives[name] += 1
         gone, roads = self.worlds[name], self._roads
-        self.worlds[name] = await self._cluster.replace(gone, f"{name}{self._lives[name]}", roads)
+        self.worlds[name] = await self._cluster.replace(gone, name, roads)
 
     async def settle(self) -> None:
         for name in NODES:

@@ -182,13 +182,12 @@ class Story:
     def __init__(self, cluster: Cluster, tasks: trio.Nursery) -> None:
         self._cluster = cluster
         self._tasks = tasks
-        self._lives = dict.fromkeys(NODES, 1)
         self.worlds: dict[str, World] = {}
         self._devices: dict[int, tuple[Road, trio.CancelScope]] = {}
 
     async def begin(self) -> None:
         for name in NODES:
-            self.worlds[name] = await self._cluster.start(f"{name}1")
+            self.worlds[name] = await self._cluster.start(name)
 
     async def _live(self, who: str, road: Road, scope: trio.CancelScope) -> None:
         with scope, trio.move_on_after(1000):
@@ -212,9 +211,9 @@ class Story:
             case ["cut_link", device] if device in self._devices:
                 self._devices[device][0].cut()
             case ["cut_node", name]:
-                self._cluster.backplane.cut(f"{name}{self._lives[name]}")
+                self._cluster.backplane.cut(name)
             case ["mend_node", name]:
-                self._cluster.backplane.mend(f"{name}{self._lives[name]}")
+                self._cluster.backplane.mend(name)
             case ["restart_node", name]:
                 await self._restart(name)
             case ["wait", seconds]:
@@ -222,9 +221,8 @@ class Story:
 
     async def _restart(self, name: str) -> None:
         await self.take(("mend_node", name))
-        self._lives[name] += 1
         gone, roads = self.worlds[name], [road for road, _ in self._devices.values()]
-        self.worlds[name] = await self._cluster.replace(gone, f"{name}{self._lives[name]}", roads)
+        self.worlds[name] = await self._cluster.replace(gone, name, roads)
 
     async def settle(self) -> None:
         for name in NODES:
