@@ -199,7 +199,8 @@ class Moving:
 
     async def _have_seen(self, seen: Mapping[str, tuple[int, bool]]) -> bool:
         """Whether all was heard that is in `seen`; what a node said last that is gone may still be on its way."""
-        of_others = {name: each for name, each in seen.items() if name not in self._own_number()}
+        ours = self._own_number()
+        of_others = {name: each for name, each in seen.items() if name not in ours}
         for _ in range(_LOOKS):
             if self._nodes.have_seen(of_others):
                 return True
